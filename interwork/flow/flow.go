@@ -1,0 +1,93 @@
+package flow
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/message"
+)
+
+// Transport names how messages travel, in the spelling of a Via header.
+type Transport string
+
+// The transports of a node.
+const (
+	TransportUDP Transport = "UDP"
+	TransportTCP Transport = "TCP"
+	TransportTLS Transport = "TLS"
+	TransportP2P Transport = "P2P"
+)
+
+// Errors of Flow.Send.
+var (
+	// ErrClosed says that the flow has ended.
+	ErrClosed = errors.New("flow closed")
+	// ErrFull says that the far side does not read as fast as it is written to.
+	ErrFull = errors.New("flow write queue full")
+	// ErrTooLarge says that the message does not fit a datagram or a frame.
+	ErrTooLarge = errors.New("message too large for this flow")
+)
+
+// Flow is one place messages come from and can be sent back to: a UDP remote address on a socket, a connection, a peer
+// stream.
+type Flow interface {
+	Transport() Transport
+	Reliable() bool        // true: the transport retransmits, false: the transaction layer has to
+	Local() Addr           // this side: ip and port, or this node's name for P2P
+	Remote() Addr          // far side: ip and port, or the node name for P2P
+	Send(b []byte) error   // queues or writes b whole, never blocks on a slow peer; ErrClosed, ErrFull, ErrTooLarge
+	Close() error          // no-op for UDP
+	Done() <-chan struct{} // closed when the flow is dead; nil for UDP
+	Edge() bool            // true: a phone-side socket, false: a peer
+	Peer() any             // for P2P: what authenticated the far side, else nil
+}
+
+// Handler is what flows deliver into. Each flow has one reader, which calls the handler synchronously and in order.
+// A method that blocks holds up its flow (for UDP: its socket).
+type Handler interface {
+	// HandleMessage gets a valid message. A request over a socket carries received and rport on its top Via (RFC 3581).
+	HandleMessage(f Flow, m sip.Message)
+	// HandleMalformed gets a message refused by package message. The usual thing to do is Refuse(f, e).
+	HandleMalformed(f Flow, e *message.Error)
+	// HandleClosed says that a connection or stream has ended; nothing comes from it any more.
+	HandleClosed(f Flow)
+}
+
+// Addr is one side of a flow: a host (an IP address without brackets, or a node name) and a port (0 for none).
+type Addr struct {
+	Host string
+	Port int
+}
+
+// AddrFrom returns ap as an Addr; an IPv4 address mapped into IPv6 becomes plain IPv4.
+func AddrFrom(ap netip.AddrPort) Addr {
+	return Addr{Host: ap.Addr().Unmap().WithZone("").String(), Port: int(ap.Port())}
+}
+
+// AddrPort returns a as an IP address and port, false when the host is a name.
+func (a Addr) AddrPort() (netip.AddrPort, bool) {
+	ip, err := netip.ParseAddr(a.Host)
+	if err != nil || a.Port < 0 || a.Port > 65535 {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(ip, uint16(a.Port)), true
+}
+
+// String returns host:port with brackets around IPv6, or the host alone when there is no port.
+func (a Addr) String() string {
+	if a.Port == 0 {
+		return a.Host
+	}
+	return net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
+}
+
+// Refuse answers a malformed message with e.Reply(), if there is anything to say and the flow's rate allows it.
+func Refuse(f Flow, e *message.Error) {
+	if b := e.Reply(); b != nil {
+		_ = f.Send(b)
+	}
+}
