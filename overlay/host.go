@@ -1,0 +1,94 @@
+package overlay
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// Connections of one node. Kademlia with k = 20 wants some tens of neighbours at hand; a manager squeezed far below that
+// makes lookups fail (see DESIGN.md).
+const (
+	connLow   = 96
+	connHigh  = 160
+	connGrace = 30 * time.Second
+	// connsPerAddress raises libp2p's 8: an office or a village behind one NAT is many members.
+	connsPerAddress = 64
+)
+
+// DefaultListen is where a node listens for others if not told otherwise: on every interface, TCP and QUIC.
+var defaultListen = []string{"/ip4/0.0.0.0/tcp/5080", "/ip4/0.0.0.0/udp/5080/quic-v1", "/ip6/::/tcp/5080", "/ip6/::/udp/5080/quic-v1"}
+
+// DefaultListen gives the multiaddrs a node listens on if not told otherwise.
+func DefaultListen() []string { return append([]string(nil), defaultListen...) }
+
+// newHost makes the libp2p host of a node: TCP with Noise, and QUIC.
+func newHost(key crypto.PrivKey, listen []string, t Timing) (host.Host, error) {
+	if len(listen) == 0 {
+		listen = defaultListen
+	}
+	cm, err := connmgr.NewConnManager(connLow, connHigh, connmgr.WithGracePeriod(connGrace))
+	if err != nil {
+		return nil, err
+	}
+	limits := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&limits)
+	rm, err := rcmgr.NewResourceManager(
+		rcmgr.NewFixedLimiter(limits.AutoScale()),
+		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{ConnCount: connsPerAddress, PrefixLength: 32}},
+			[]rcmgr.ConnLimitPerSubnet{{ConnCount: connsPerAddress, PrefixLength: 56}, {ConnCount: 8 * connsPerAddress, PrefixLength: 48}},
+		),
+	)
+	if err != nil {
+		return nil, err
+	}
+	h, err := libp2p.New(
+		libp2p.Identity(key),
+		libp2p.ListenAddrStrings(listen...),
+		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.ConnectionManager(cm),
+		libp2p.ResourceManager(rm),
+		libp2p.AddrsFactory(advertised),
+		libp2p.SwarmOpts(swarm.WithDialTimeout(t.Dial), swarm.WithDialTimeoutLocal(t.Dial)),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.UserAgent("p2psip"),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("opening the overlay's sockets: %w", err)
+	}
+	if len(h.Addrs()) == 0 {
+		h.Close()
+		return nil, fmt.Errorf("opening the overlay's sockets: none of %v could be opened; is another node running here?", listen)
+	}
+	return h, nil
+}
+
+// advertised leaves loopback addresses out unless there are no others: they would lead a stranger to himself.
+func advertised(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+	var out []multiaddr.Multiaddr
+	for _, a := range addrs {
+		if !manet.IsIPLoopback(a) && !manet.IsIP6LinkLocal(a) {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		return addrs
+	}
+	return out
+}

@@ -1,0 +1,324 @@
+package overlay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+
+	"p2psip/overlay/datadir"
+)
+
+// Bounds on joining.
+const (
+	maxRemembered   = 64 // nodes kept in the file of peers
+	joinConcurrency = 8
+	rememberEvery   = 5 * time.Minute
+	// fewPeers is the size of the routing table below which the known addresses are tried again from time to time: after
+	// a partition both halves may have a few neighbours each.
+	fewPeers      = 4
+	fewPeersEvery = time.Minute
+)
+
+// joiner gets the node into the overlay and back into it: it tries the bootstrap list, the nodes met in earlier runs and
+// those found in the local network, until at least one answers, and again when all connections are gone.
+type joiner struct {
+	o     *Peer
+	seeds []peer.AddrInfo // of the document and the configuration
+	file  string
+	lan   mdns.Service
+
+	wake   chan struct{} // capacity 1
+	joined chan struct{} // closed when the first other node has been met, or none is to be expected
+
+	mu      sync.Mutex
+	met     []peer.AddrInfo // guarded by mu: remembered from earlier
+	once    bool            // guarded by mu: joined is closed
+	tried   int             // guarded by mu: addresses tried in the last round
+	lastErr error           // guarded by mu
+}
+
+func newJoiner(o *Peer, extra []peer.AddrInfo, file string) (*joiner, error) {
+	j := &joiner{o: o, file: file, wake: make(chan struct{}, 1), joined: make(chan struct{})}
+	for _, ai := range append(append([]peer.AddrInfo(nil), extra...), o.doc.Bootstrap...) {
+		if ai.ID != o.host.ID() {
+			j.seeds = append(j.seeds, ai)
+		}
+	}
+	if err := j.load(); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// alone says that this node is the first of its overlay: it knows of no other, so nobody is missing.
+func (o *Peer) alone() bool {
+	o.join.mu.Lock()
+	defer o.join.mu.Unlock()
+	return len(o.join.seeds)+len(o.join.met) == 0 && o.dht.RoutingTable().Size() == 0
+}
+
+// joined says that the node is among others, or alone by right.
+func (o *Peer) joined() bool { return o.dht.RoutingTable().Size() > 0 || o.alone() }
+
+// joinTrouble says in a sentence why the node has not joined, and what to do.
+func (o *Peer) joinTrouble() string {
+	j := o.join
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.lastErr == nil {
+		return "this node has not reached another one yet"
+	}
+	return fmt.Sprintf("none of the %d nodes known could be reached (%s); is this machine online, and is one of them running?", j.tried, clip(j.lastErr.Error()))
+}
+
+// WaitJoined waits until the node has met another one. It returns at once where nobody is to be expected.
+func (o *Peer) WaitJoined(ctx context.Context) error {
+	select {
+	case <-o.join.joined:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %s", ErrUnreachable, o.joinTrouble())
+	}
+}
+
+// run is the joiner's goroutine.
+func (j *joiner) run() {
+	ctx := j.o.ctx
+	sub, err := j.o.host.EventBus().Subscribe([]any{new(event.EvtPeerConnectednessChanged), new(event.EvtPeerIdentificationCompleted)})
+	if err != nil {
+		j.o.log.Error("connections cannot be watched", "error", err)
+		return
+	}
+	defer sub.Close()
+	pause := j.o.timing.JoinMin
+	was := false
+	saved := j.o.now()
+	for {
+		is := j.o.dht.RoutingTable().Size() > 0
+		switch {
+		case is && !was:
+			j.arrived()
+			pause = j.o.timing.JoinMin
+		case !is && was:
+			j.o.log.Warn("this node has lost all others and is trying to get back")
+		}
+		was = is
+		wait := fewPeersEvery
+		if !is || j.o.dht.RoutingTable().Size() < fewPeers {
+			reached := j.round(ctx)
+			if !is && !reached {
+				wait = jitter(pause)
+				pause = min(2*pause, j.o.timing.JoinMax)
+			}
+			if reached && !is {
+				wait = 100 * time.Millisecond // identification follows; look again soon
+			}
+		}
+		if now := j.o.now(); now.Sub(saved) >= rememberEvery {
+			j.save()
+			saved = now
+		}
+		if !j.pauseFor(ctx, wait, sub.Out()) {
+			return
+		}
+	}
+}
+
+// pauseFor waits, but not longer than until something happens that may change whether the node is joined.
+func (j *joiner) pauseFor(ctx context.Context, d time.Duration, events <-chan any) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	before := j.o.dht.RoutingTable().Size() > 0
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-j.wake:
+			return true
+		case <-events:
+			// kad-dht takes the same event; its table follows in a moment.
+			if !before && !sleep(ctx, 20*time.Millisecond) {
+				return false
+			}
+			if (j.o.dht.RoutingTable().Size() > 0) != before {
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// arrived is called when the node has neighbours after having had none.
+func (j *joiner) arrived() {
+	j.mu.Lock()
+	j.lastErr = nil
+	if !j.once {
+		j.once = true
+		close(j.joined)
+	}
+	j.mu.Unlock()
+	j.o.log.Info("joined the overlay", "overlay", j.o.doc.ID, "neighbours", j.o.dht.RoutingTable().Size())
+	j.o.start(func() {
+		select {
+		case <-j.o.dht.RefreshRoutingTable():
+		case <-j.o.ctx.Done():
+			return
+		}
+		j.save()
+		j.o.regs.renew()
+	})
+}
+
+// round tries every known address once and says whether a node was reached.
+func (j *joiner) round(ctx context.Context) bool {
+	j.mu.Lock()
+	targets := append(append([]peer.AddrInfo(nil), j.seeds...), j.met...)
+	if len(targets) == 0 && !j.once {
+		j.once = true
+		close(j.joined)
+	}
+	j.mu.Unlock()
+	rand.Shuffle(len(targets), func(a, b int) { targets[a], targets[b] = targets[b], targets[a] })
+	slots := make(chan struct{}, joinConcurrency)
+	errs := make(chan error, len(targets))
+	for _, ai := range targets {
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, 2*j.o.timing.Dial)
+			defer cancel()
+			errs <- j.o.host.Connect(ctx, ai)
+		}()
+	}
+	reached := false
+	var lastErr error
+	for range targets {
+		if err := <-errs; err == nil {
+			reached = true
+		} else {
+			lastErr = err
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	first := j.lastErr == nil
+	j.tried, j.lastErr = len(targets), lastErr
+	if lastErr != nil && !reached && first && ctx.Err() == nil {
+		j.o.log.Warn("joined nobody yet; trying on", "nodes_tried", len(targets), "error", clip(lastErr.Error()))
+	}
+	return reached
+}
+
+// startLAN begins to look for members by mDNS (RFC 6762) under a service name of this overlay's own.
+func (j *joiner) startLAN() error {
+	h := j.o.doc.RootHash()
+	j.lan = mdns.NewMdnsService(j.o.host, fmt.Sprintf("_p2psip-%x._udp", h[:4]), j)
+	return j.lan.Start()
+}
+
+// HandlePeerFound is called by mDNS. Anybody in the local network can make it be called, so it only notes the address.
+func (j *joiner) HandlePeerFound(ai peer.AddrInfo) {
+	if ai.ID == j.o.host.ID() || ai.ID.Validate() != nil || len(ai.Addrs) == 0 {
+		return
+	}
+	ai.Addrs = boundAddrs(ai.Addrs)
+	j.o.host.Peerstore().AddAddrs(ai.ID, ai.Addrs, peerstore.TempAddrTTL)
+	j.mu.Lock()
+	j.remember(ai)
+	j.mu.Unlock()
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// remember puts a node first in the list of those met; j.mu is held.
+func (j *joiner) remember(ai peer.AddrInfo) {
+	list := []peer.AddrInfo{ai}
+	for _, old := range j.met {
+		if old.ID != ai.ID && len(list) < maxRemembered {
+			list = append(list, old)
+		}
+	}
+	j.met = list
+}
+
+// load reads the file of peers. A damaged one is no reason not to start.
+func (j *joiner) load() error {
+	if j.file == "" {
+		return nil
+	}
+	b, err := datadir.ReadFile(j.file, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var addrs []string
+	if err := json.Unmarshal(b, &addrs); err != nil {
+		j.o.log.Warn("the file of peers is damaged and will be written anew", "file", j.file, "error", err)
+		return nil
+	}
+	list, err := ParseBootstrap(addrs)
+	if err != nil {
+		j.o.log.Warn("the file of peers is damaged and will be written anew", "file", j.file, "error", err)
+		return nil
+	}
+	for _, ai := range list {
+		if ai.ID != j.o.host.ID() && len(j.met) < maxRemembered {
+			j.met = append(j.met, ai)
+		}
+	}
+	return nil
+}
+
+// save writes down the nodes connected at present, after them those met before.
+func (j *joiner) save() {
+	j.mu.Lock()
+	for _, p := range j.o.dht.RoutingTable().ListPeers() {
+		if j.o.host.Network().Connectedness(p) == network.Connected {
+			if ai := j.o.host.Peerstore().PeerInfo(p); len(ai.Addrs) > 0 {
+				ai.Addrs = boundAddrs(ai.Addrs)
+				j.remember(ai)
+			}
+		}
+	}
+	var addrs []string
+	for _, ai := range j.met {
+		for _, a := range ai.Addrs {
+			addrs = append(addrs, a.String()+"/p2p/"+ai.ID.String())
+		}
+	}
+	j.mu.Unlock()
+	if j.file == "" || len(addrs) == 0 {
+		return
+	}
+	b, err := json.MarshalIndent(addrs, "", " ")
+	if err == nil {
+		err = datadir.WriteFile(j.file, b, 0o600)
+	}
+	if err != nil {
+		j.o.log.Warn("nodes met cannot be remembered", "error", err)
+	}
+}
+
+func (j *joiner) close() error {
+	j.save()
+	if j.lan != nil {
+		return j.lan.Close()
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package overlay
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	kb "github.com/libp2p/go-libp2p-kbucket"
+	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// Config says how a peer takes part in an overlay.
+type Config struct {
+	Key        crypto.PrivKey // the node key
+	Document   *Document
+	Credential *Credential
+
+	// Host is the libp2p host to use; nil makes one from Listen. The simulation brings its own. Close closes it.
+	Host   host.Host
+	Listen []string // multiaddrs
+
+	Bootstrap []peer.AddrInfo // to be tried besides those of the document
+	PeersFile string          // where to remember nodes met, "" to forget them
+	StateFile string          // where to remember what was published, "" to forget it
+	LAN       bool            // look for members in the local network by mDNS
+
+	Timing Timing
+	Now    func() time.Time // nil: time.Now
+	Logger *slog.Logger     // nil: none
+}
+
+// Peer is this node's place in the overlay.
+type Peer struct {
+	key       crypto.PrivKey
+	doc       *Document
+	cred      atomic.Pointer[Credential]
+	host      host.Host
+	dht       *dht.IpfsDHT
+	store     *store
+	sender    *sender
+	messenger *pb.ProtocolMessenger
+	verifier  *verifier
+	timing    Timing
+	now       func() time.Time
+	log       *slog.Logger
+	regs      *Registrations
+	join      *joiner
+	suspects  suspects
+	lookups   chan struct{} // a slot for each search under way
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	mu     sync.Mutex // guards closed and orders it against wg.Add
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// Start brings a peer up and begins to join the overlay in the background; WaitJoined waits for that. A failure leaves
+// nothing running.
+func Start(c Config) (_ *Peer, err error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	node, err := NodeOfKey(c.Key)
+	if err != nil {
+		return nil, err
+	}
+	if c.Credential.Node() != node {
+		return nil, fmt.Errorf("%w: it is for node %s, this node is %s", ErrBadCredential, c.Credential.Node(), node)
+	}
+	o := &Peer{
+		key: c.Key, doc: c.Document, host: c.Host,
+		timing: c.Timing.withDefaults(), now: c.Now, log: c.Logger,
+		lookups: make(chan struct{}, maxLookups),
+	}
+	o.cred.Store(c.Credential)
+	o.ctx, o.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			o.Close()
+		}
+	}()
+	if o.host == nil {
+		if o.host, err = newHost(c.Key, c.Listen, o.timing); err != nil {
+			return nil, err
+		}
+	}
+	o.verifier = newVerifier(o.doc, o.now)
+	o.store = newStore(o.verifier)
+	if err := o.startDHT(); err != nil {
+		return nil, err
+	}
+	if o.regs, err = newRegistrations(o, c.StateFile); err != nil {
+		return nil, err
+	}
+	if o.join, err = newJoiner(o, c.Bootstrap, c.PeersFile); err != nil {
+		return nil, err
+	}
+	o.start(o.join.run)
+	o.start(o.sweep)
+	if c.LAN {
+		if err := o.join.startLAN(); err != nil {
+			o.log.Warn("members in the local network cannot be discovered", "error", err)
+		}
+	}
+	return o, nil
+}
+
+// startDHT sets kad-dht up for this overlay: its own protocol prefix, always a server (private addresses are as good as
+// any here), this package's validator, store and sender, no provider records.
+func (o *Peer) startDHT() error {
+	prefix := protocol.ID(o.doc.protocolPrefix())
+	var err error
+	o.dht, err = dht.New(o.ctx, o.host,
+		dht.ProtocolPrefix(prefix),
+		dht.Mode(dht.ModeServer),
+		dht.BucketSize(o.doc.DHT.BucketSize),
+		dht.Concurrency(o.timing.Alpha),
+		dht.Validator(record.NamespacedValidator{userNamespace: userValidator{o.verifier}}),
+		dht.Datastore(o.store),
+		dht.MaxRecordAge(o.doc.DHT.Retention+ClockSkew),
+		dht.DisableProviders(),
+		dht.AddressFilter(boundAddrs),
+		dht.RoutingTableRefreshQueryTimeout(o.timing.Walk),
+		dht.WithCustomMessageSender(func(h host.Host, protos []protocol.ID) pb.MessageSenderWithDisconnect {
+			o.sender = newSender(h, protos, o.timing.RPC)
+			return o.sender
+		}),
+	)
+	if err != nil {
+		return fmt.Errorf("starting the DHT: %w", err)
+	}
+	o.messenger, err = pb.NewProtocolMessenger(o.sender)
+	return err
+}
+
+// boundAddrs is kad-dht's address filter: private addresses are wanted, long lists are not.
+func boundAddrs(a []multiaddr.Multiaddr) []multiaddr.Multiaddr { return a[:min(len(a), maxAddrs)] }
+
+// start runs f in a goroutine that Close waits for, unless the peer is closed already.
+func (o *Peer) start(f func()) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return false
+	}
+	o.wg.Add(1)
+	go func() {
+		defer o.wg.Done()
+		f()
+	}()
+	return true
+}
+
+// Close leaves the overlay and waits for everything that runs. The records stay with the nodes that store them until they
+// expire; call Registrations.Set with no devices first to take users out.
+func (o *Peer) Close() error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return nil
+	}
+	o.closed = true
+	o.mu.Unlock()
+	o.cancel()
+	var errs []error
+	if o.join != nil {
+		errs = append(errs, o.join.close())
+	}
+	o.wg.Wait()
+	if o.dht != nil {
+		errs = append(errs, o.dht.Close())
+	}
+	if o.sender != nil {
+		o.sender.close()
+	}
+	if o.host != nil {
+		errs = append(errs, o.host.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Peer) sweep() {
+	for sleep(o.ctx, sweepInterval) {
+		o.store.sweep()
+	}
+}
+
+// ID gives the node identifier.
+func (o *Peer) ID() NodeID { return o.host.ID() }
+
+// Name gives the node's name in the overlay; see NodeName.
+func (o *Peer) Name() string { return NodeName(o.host.ID(), o.doc.ID) }
+
+// Document gives the overlay document.
+func (o *Peer) Document() *Document { return o.doc }
+
+// Credential gives the node's credential.
+func (o *Peer) Credential() *Credential { return o.cred.Load() }
+
+// Registrations gives what keeps this node's users in the overlay.
+func (o *Peer) Registrations() *Registrations { return o.regs }
+
+// Addrs gives the multiaddrs at which the node can be reached, each with /p2p/<node>, as bootstrap addresses are written.
+func (o *Peer) Addrs() []string {
+	var out []string
+	for _, a := range o.host.Addrs() {
+		out = append(out, a.String()+"/p2p/"+o.host.ID().String())
+	}
+	return out
+}
+
+// publicAddrs gives the node's addresses as they go into its records.
+func (o *Peer) publicAddrs() []string {
+	var out []string
+	for _, a := range boundAddrs(o.host.Addrs()) {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+func kadTarget(key string) [32]byte { return sha256.Sum256([]byte(key)) }
+
+func kadID(key string) kb.ID { return kb.ConvertKey(key) }
+
+// Status describes a peer to its owner.
+type Status struct {
+	Node      NodeID
+	Name      string
+	Overlay   ID
+	Addrs     []string
+	Connected int    // nodes connected
+	Routing   int    // nodes in the routing table
+	Joined    bool   // at least one other node is there, or none is to be expected
+	Trouble   string // why not joined, in a sentence with what to do
+	Records   int    // stored for others
+	Bytes     int    // of those
+	Requests  uint64 // DHT requests sent
+	Failures  uint64 // of those without an answer
+	Publish   []Publishing
+}
+
+// Status gives the state at present.
+func (o *Peer) Status() Status {
+	s := Status{
+		Node: o.ID(), Name: o.Name(), Overlay: o.doc.ID, Addrs: o.Addrs(),
+		Connected: len(o.host.Network().Peers()), Routing: o.dht.RoutingTable().Size(),
+		Joined: o.joined(), Requests: o.sender.requests.Load(), Failures: o.sender.failures.Load(),
+		Publish: o.regs.Status(),
+	}
+	s.Records, s.Bytes = o.store.size()
+	if !s.Joined {
+		s.Trouble = o.joinTrouble()
+	}
+	return s
+}

@@ -1,0 +1,218 @@
+package overlay
+
+import (
+	"context"
+	"encoding/asn1"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// helloTimeout bounds how long a node takes to say who it is.
+const helloTimeout = 5 * time.Second
+
+// maxHello bounds the greeting, in bytes.
+const maxHello = maxChain*(maxCertificate+8) + 16
+
+// Member is the far side of a stream: which node it is, proven by libp2p, and what it may speak for, proven by its
+// credential.
+type Member struct {
+	Node NodeID
+	cred atomic.Pointer[Credential]
+}
+
+// Entitled says whether the member speaks for a user. It is false until the member's credential has been seen.
+func (m *Member) Entitled(a AOR) bool {
+	c := m.cred.Load()
+	return c != nil && c.Entitled(a)
+}
+
+// Permits says whether the member may take a role.
+func (m *Member) Permits(r Role) bool {
+	c := m.cred.Load()
+	return c != nil && c.Permits(r)
+}
+
+// Stream carries bytes to and from another member. Each side begins with its greeting: four bytes of length (big endian)
+// and a DER SEQUENCE OF OCTET STRING, the member credential, leaf first. The side that opened the stream goes on sending
+// at once; it reads the other's greeting when it first reads.
+type Stream struct {
+	network.Stream
+	Member *Member
+
+	once    sync.Once
+	greet   func() error
+	helloed error
+}
+
+// Read gives what the member sent behind its greeting.
+func (s *Stream) Read(b []byte) (int, error) {
+	s.once.Do(func() { s.helloed = s.greet() })
+	if s.helloed != nil {
+		return 0, s.helloed
+	}
+	return s.Stream.Read(b)
+}
+
+// Close ends both directions; unlike libp2p's, it does not wait for the far side.
+func (s *Stream) Close() error {
+	err := s.Stream.CloseWrite()
+	s.Stream.Reset()
+	return err
+}
+
+// SIPProtocol gives the protocol identifier of SIP between the nodes of this overlay.
+func (o *Peer) sipProtocol() protocol.ID { return protocol.ID(o.doc.protocolPrefix() + "/sip/1.0.0") }
+
+// OpenStream opens a SIP stream to a node. addrs are multiaddrs from its record; without any, the overlay is asked where
+// the node is. The context bounds all of it.
+func (o *Peer) OpenStream(ctx context.Context, n NodeID, addrs []string) (*Stream, error) {
+	if n == o.host.ID() {
+		return nil, errors.New("a node has no stream to itself")
+	}
+	if o.host.Network().Connectedness(n) != network.Connected {
+		if err := o.connect(ctx, n, addrs); err != nil {
+			return nil, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)
+		}
+	}
+	st, err := o.host.NewStream(ctx, n, o.sipProtocol())
+	if err != nil {
+		return nil, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)
+	}
+	s := &Stream{Stream: st, Member: &Member{Node: n}}
+	s.greet = func() error { return o.readHello(s) }
+	if err := o.writeHello(st); err != nil {
+		st.Reset()
+		return nil, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)
+	}
+	return s, nil
+}
+
+func (o *Peer) connect(ctx context.Context, n NodeID, addrs []string) error {
+	ai := peer.AddrInfo{ID: n}
+	for _, a := range addrs {
+		if m, err := multiaddr.NewMultiaddr(a); err == nil && len(ai.Addrs) < maxAddrs {
+			ai.Addrs = append(ai.Addrs, m)
+		}
+	}
+	if len(ai.Addrs) == 0 && len(o.host.Peerstore().Addrs(n)) == 0 {
+		found, err := o.findNode(ctx, n)
+		if err != nil {
+			return err
+		}
+		ai.Addrs = found
+	}
+	o.host.Peerstore().AddAddrs(n, ai.Addrs, peerstore.TempAddrTTL)
+	return o.host.Connect(ctx, ai)
+}
+
+// findNode asks the overlay for a node's addresses.
+func (o *Peer) findNode(ctx context.Context, n NodeID) ([]multiaddr.Multiaddr, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timing.Walk)
+	defer cancel()
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
+	var mu sync.Mutex
+	var found []multiaddr.Multiaddr
+	r := o.newWalk(string(n), func(ctx context.Context, p NodeID, _ int) ([]*peer.AddrInfo, error) {
+		closer, err := o.messenger.GetClosestPeers(ctx, p, n)
+		for _, ai := range closer {
+			if ai.ID == n && len(ai.Addrs) > 0 {
+				mu.Lock()
+				found = boundAddrs(ai.Addrs)
+				mu.Unlock()
+				enough()
+			}
+		}
+		return closer, err
+	}).run(ctx)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(found) == 0 {
+		return nil, fmt.Errorf("none of %d nodes asked knows where it is", r.Asked)
+	}
+	return found, nil
+}
+
+// HandleStreams has f called with every stream that another member opens; f must not block. A stranger without a valid
+// credential does not get that far. nil ends it.
+func (o *Peer) HandleStreams(f func(*Stream)) {
+	if f == nil {
+		o.host.RemoveStreamHandler(o.sipProtocol())
+		return
+	}
+	o.host.SetStreamHandler(o.sipProtocol(), func(st network.Stream) {
+		s := &Stream{Stream: st, Member: &Member{Node: st.Conn().RemotePeer()}}
+		s.greet = func() error { return nil }
+		if err := o.readHello(s); err != nil {
+			o.log.Debug("a stream was refused", "node", s.Member.Node, "error", err)
+			st.Reset()
+			return
+		}
+		if err := o.writeHello(st); err != nil {
+			st.Reset()
+			return
+		}
+		f(s)
+	})
+}
+
+func (o *Peer) writeHello(st network.Stream) error {
+	b, err := asn1.Marshal(o.cred.Load().raw())
+	if err != nil {
+		return err
+	}
+	st.SetWriteDeadline(time.Now().Add(helloTimeout))
+	defer st.SetWriteDeadline(time.Time{})
+	_, err = st.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+	return err
+}
+
+func (o *Peer) readHello(s *Stream) error {
+	s.Stream.SetReadDeadline(time.Now().Add(helloTimeout))
+	defer s.Stream.SetReadDeadline(time.Time{})
+	chain, err := decodeHello(s.Stream)
+	if err != nil {
+		return err
+	}
+	c, err := o.verifier.credential(chain)
+	if err != nil {
+		return err
+	}
+	if c.Node() != s.Member.Node {
+		return fmt.Errorf("%w: it is for node %s, but %s shows it", ErrBadCredential, c.Node(), s.Member.Node)
+	}
+	s.Member.cred.Store(c)
+	return nil
+}
+
+// decodeHello reads a greeting.
+func decodeHello(r io.Reader) ([][]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, fmt.Errorf("reading the greeting: %w", err)
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > maxHello {
+		return nil, fmt.Errorf("a greeting of %d bytes, %d are allowed", n, maxHello)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, fmt.Errorf("reading the greeting: %w", err)
+	}
+	var chain [][]byte
+	if err := unmarshalAll(b, &chain); err != nil {
+		return nil, fmt.Errorf("reading the greeting: %w", err)
+	}
+	return chain, nil
+}

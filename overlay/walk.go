@@ -1,0 +1,304 @@
+package overlay
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+)
+
+// Bounds on one walk.
+const (
+	maxCandidates = 256 // nodes heard of
+	maxAsked      = 96  // nodes asked
+	maxSuspects   = 1024
+	suspectTime   = time.Minute
+)
+
+// askFunc asks one node about the key of a walk and returns the nodes it names as nearer. hops is how many nodes stood
+// between this one and the routing table.
+type askFunc func(ctx context.Context, p NodeID, hops int) (closer []*peer.AddrInfo, err error)
+
+// walk is one iterative Kademlia search for the k nodes nearest to a key.
+//
+// It differs from kad-dht's own search in what it does about nodes that do not answer, which is where the time goes: a
+// request that takes longer than Timing.Hedge no longer holds up its slot, and the walk is settled without it as soon as
+// a majority of the nearest has answered. Two majorities of the same k nodes overlap, so a write that a majority
+// confirmed is seen by a read that a majority answered.
+type walk struct {
+	o      *Peer
+	key    string
+	target [32]byte
+	ask    askFunc
+
+	list     []*candidate // in the order of their distance to the key
+	index    map[NodeID]*candidate
+	asked    int
+	answered int
+	firstErr error
+}
+
+type candidate struct {
+	id     NodeID
+	dist   [32]byte
+	hops   int // how many nodes away from the routing table it was learnt
+	state  candState
+	since  time.Time
+	cancel context.CancelFunc
+}
+
+type candState int
+
+const (
+	fresh    candState = iota
+	asking             // within Timing.Hedge
+	slow               // beyond Timing.Hedge, still running
+	answered           // good
+	failed             // refused, unreachable or too late
+)
+
+type walkReply struct {
+	c      *candidate
+	closer []*peer.AddrInfo
+	err    error
+}
+
+// walkResult is what a walk ends with.
+type walkResult struct {
+	Nearest  []NodeID // the nodes that answered, nearest first, at most k
+	Asked    int
+	Answered int
+	Complete bool  // a majority of the nearest nodes known answered
+	Err      error // why the first node that failed did so, nil if none did
+}
+
+// kadDistance gives the XOR distance of a node to a key in Kademlia's space (SHA-256 of both).
+func kadDistance(target [32]byte, p NodeID) [32]byte {
+	h := sha256.Sum256([]byte(p))
+	for i := range h {
+		h[i] ^= target[i]
+	}
+	return h
+}
+
+func (o *Peer) newWalk(key string, ask askFunc) *walk {
+	w := &walk{o: o, key: key, target: sha256.Sum256([]byte(key)), ask: ask, index: map[NodeID]*candidate{}}
+	for _, p := range o.dht.RoutingTable().NearestPeers(kadID(key), o.doc.DHT.BucketSize) {
+		w.add(p, 0)
+	}
+	return w
+}
+
+func (w *walk) add(p NodeID, hops int) {
+	if p == w.o.host.ID() || len(w.list) >= maxCandidates || w.index[p] != nil {
+		return
+	}
+	c := &candidate{id: p, dist: kadDistance(w.target, p), hops: hops}
+	if w.o.suspects.has(p, w.o.now()) {
+		c.state = failed
+	}
+	i, _ := slices.BinarySearchFunc(w.list, c, func(a, b *candidate) int { return bytes.Compare(a.dist[:], b.dist[:]) })
+	w.list = slices.Insert(w.list, i, c)
+	w.index[p] = c
+}
+
+// run walks until the nearest nodes are known or the context ends. Requests that are still running when it returns are
+// cancelled, and waited for.
+func (w *walk) run(ctx context.Context) walkResult {
+	ctx, cancel := context.WithCancel(ctx)
+	replies := make(chan walkReply, maxAsked)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	w.reviveIfNeeded()
+	for {
+		next := w.step(ctx, replies, &running)
+		if w.settled() {
+			break
+		}
+		timer.Reset(next)
+		select {
+		case r := <-replies:
+			w.take(r)
+		case <-timer.C:
+		case <-ctx.Done():
+			return w.result()
+		}
+	}
+	return w.result()
+}
+
+// reviveIfNeeded asks the suspects after all where there is nobody else.
+func (w *walk) reviveIfNeeded() {
+	for _, c := range w.list {
+		if c.state == fresh {
+			return
+		}
+	}
+	for _, c := range w.list {
+		c.state = fresh
+	}
+}
+
+// step starts requests while slots are free, and gives the time until the next request turns slow.
+func (w *walk) step(ctx context.Context, replies chan<- walkReply, running *sync.WaitGroup) time.Duration {
+	now := time.Now()
+	active, next := 0, time.Hour
+	for _, c := range w.list {
+		if c.state != asking {
+			continue
+		}
+		if left := w.o.timing.Hedge - now.Sub(c.since); left > 0 {
+			active++
+			next = min(next, left)
+		} else {
+			c.state = slow
+		}
+	}
+	for active < w.o.timing.Alpha && w.asked < maxAsked {
+		c := w.nextFresh()
+		if c == nil {
+			break
+		}
+		c.state, c.since = asking, now
+		active++
+		w.asked++
+		next = min(next, w.o.timing.Hedge)
+		running.Add(1)
+		go func() {
+			defer running.Done()
+			closer, err := w.ask(ctx, c.id, c.hops)
+			replies <- walkReply{c, closer, err}
+		}()
+	}
+	return next
+}
+
+// nextFresh gives the nearest node not yet asked among the k nearest hopeful ones.
+func (w *walk) nextFresh() *candidate {
+	n := 0
+	for _, c := range w.list {
+		switch c.state {
+		case fresh:
+			return c
+		case asking, answered:
+			if n++; n >= w.o.doc.DHT.BucketSize {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// take works an answer in.
+func (w *walk) take(r walkReply) {
+	if r.err != nil {
+		r.c.state = failed
+		if w.firstErr == nil {
+			w.firstErr = r.err
+		}
+		w.o.suspects.add(r.c.id, w.o.now())
+		if w.o.host.Network().Connectedness(r.c.id) != network.Connected {
+			w.o.dht.RoutingTable().RemovePeer(r.c.id)
+		}
+		return
+	}
+	r.c.state = answered
+	w.answered++
+	w.o.suspects.remove(r.c.id)
+	rt := w.o.dht.RoutingTable()
+	if ok, err := rt.TryAddPeer(r.c.id, true, true); err == nil && !ok {
+		rt.UpdateLastSuccessfulOutboundQueryAt(r.c.id, time.Now())
+	}
+	for i, ai := range r.closer {
+		if i >= 2*w.o.doc.DHT.BucketSize {
+			break
+		}
+		if ai.ID.Validate() != nil || len(ai.Addrs) == 0 || ai.ID == w.o.host.ID() {
+			continue
+		}
+		if w.o.host.Network().Connectedness(ai.ID) != network.Connected {
+			w.o.host.Peerstore().AddAddrs(ai.ID, ai.Addrs[:min(len(ai.Addrs), maxAddrs)], peerstore.TempAddrTTL)
+		}
+		w.add(ai.ID, r.c.hops+1)
+	}
+}
+
+// settled says whether the walk can end: nobody hopeful is left to ask among the nearest k, none of those asked is still
+// within its time, and those that have answered are a majority with the slow ones counted against them.
+func (w *walk) settled() bool {
+	k := w.o.doc.DHT.BucketSize
+	good, late := 0, 0
+	for _, c := range w.list {
+		if good >= k {
+			break
+		}
+		switch c.state {
+		case fresh:
+			if w.asked < maxAsked {
+				return false
+			}
+		case asking:
+			return false
+		case slow:
+			late++
+		case answered:
+			good++
+		}
+	}
+	return late == 0 || good > 0 && good >= min(good+late, k)/2+1
+}
+
+func (w *walk) result() walkResult {
+	r := walkResult{Asked: w.asked, Answered: w.answered, Err: w.firstErr}
+	for _, c := range w.list {
+		if c.state == answered && len(r.Nearest) < w.o.doc.DHT.BucketSize {
+			r.Nearest = append(r.Nearest, c.id)
+		}
+	}
+	r.Complete = w.answered > 0 && w.settled()
+	return r
+}
+
+// suspects remembers for a short time which nodes did not answer, so that the next walk does not wait for them again.
+type suspects struct {
+	mu sync.Mutex
+	m  map[NodeID]time.Time // guarded by mu; until when
+}
+
+func (s *suspects) add(p NodeID, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m == nil {
+		s.m = map[NodeID]time.Time{}
+	}
+	if len(s.m) >= maxSuspects {
+		for q, until := range s.m {
+			if now.After(until) || len(s.m) >= maxSuspects {
+				delete(s.m, q)
+			}
+		}
+	}
+	s.m[p] = now.Add(suspectTime)
+}
+
+func (s *suspects) remove(p NodeID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.m, p)
+}
+
+func (s *suspects) has(p NodeID, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until, ok := s.m[p]
+	return ok && now.Before(until)
+}
