@@ -28,22 +28,27 @@ func NewReader(r io.Reader, lim Limits) *Reader { return &Reader{r: r, lim: lim.
 
 // Pending returns how many octets of an unfinished message have arrived. A caller that sets read deadlines grants an idle
 // connection more time than one that has begun a message.
-func (r *Reader) Pending() int { return len(r.buf) }
+func (r *Reader) Pending() int {
+	if len(r.buf) > 0 && r.buf[0] == '\r' {
+		return 0
+	}
+	return len(r.buf)
+}
 
 // Next returns the next message, ErrPing, an *Error for a message refused, or the error of the underlying reader. After an
 // *Error that is not Fatal the next message can be read. Any other error is final; the end of the stream inside a message
 // is io.ErrUnexpectedEOF.
 func (r *Reader) Next() (sip.Message, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
 	m, err := r.next()
 	var e *Error
 	if err != nil && err != ErrPing && (!errors.As(err, &e) || e.Fatal) {
-		if r.err == nil {
-			r.err = err
-			if e != nil {
-				r.err = io.ErrUnexpectedEOF // said once; nothing can be read after it
-			}
+		r.err, r.buf = err, nil
+		if e != nil {
+			r.err = io.ErrUnexpectedEOF // the refusal is said once; nothing can be read after it
 		}
-		r.buf = nil
 	}
 	return m, err
 }
@@ -131,9 +136,6 @@ func (r *Reader) consume(n int) {
 const bufferSize = 4 << 10
 
 func (r *Reader) fill() error {
-	if r.err != nil {
-		return r.err
-	}
 	if len(r.buf) == cap(r.buf) {
 		grown := make([]byte, len(r.buf), max(bufferSize, 2*cap(r.buf)))
 		copy(grown, r.buf)
