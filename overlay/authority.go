@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -117,7 +118,7 @@ func (a *Authority) sign(body *documentBody, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	file, err := json.MarshalIndent(documentFile{Overlay: inner, Signature: ed25519.Sign(a.key, signed)}, "", "  ")
+	file, err := json.MarshalIndent(documentFile{inner, base64.StdEncoding.EncodeToString(ed25519.Sign(a.key, signed))}, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -151,9 +151,14 @@ func verifyChain(der [][]byte, doc *Document, now time.Time) (*Credential, error
 		}
 	}
 	if doc.Policy == PolicyOpen && len(c.chain) == 1 && leaf.CheckSignatureFrom(doc.root) != nil {
-		return c, c.verifySelfSigned(derived, now)
+		err = c.verifySelfSigned(derived, now)
+	} else {
+		err = c.verifyIssued(doc.root, now)
 	}
-	return c, c.verifyIssued(doc.root, now)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // verifyIssued checks a chain that must end at the root.

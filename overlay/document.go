@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -74,7 +75,7 @@ type DHTParams struct {
 
 type documentFile struct {
 	Overlay   json.RawMessage `json:"overlay"`
-	Signature []byte          `json:"signature"`
+	Signature string          `json:"signature"` // base 64
 }
 
 type documentBody struct {
@@ -132,7 +133,8 @@ func ParseDocument(b []byte, now time.Time) (*Document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBadDocument, err)
 	}
-	if !ed25519.Verify(d.root.PublicKey.(ed25519.PublicKey), signed, f.Signature) {
+	sig, err := base64.StdEncoding.Strict().DecodeString(f.Signature)
+	if err != nil || !ed25519.Verify(d.root.PublicKey.(ed25519.PublicKey), signed, sig) {
 		return nil, fmt.Errorf("%w: the signature is not the root's; the file was altered", ErrBadDocument)
 	}
 	if now.After(d.Expires) {

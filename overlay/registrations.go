@@ -40,9 +40,9 @@ type registration struct {
 	wake chan struct{} // capacity 1
 
 	mu      sync.Mutex
-	devices []Device      // guarded by mu: what is to be published
-	version int           // guarded by mu: rises with every Set
-	waiting []regWaiter   // guarded by mu
+	devices []Device    // guarded by mu: what is to be published
+	version int         // guarded by mu: rises with every Set
+	waiting []regWaiter // guarded by mu
 	status  Publishing  // guarded by mu
 }
 

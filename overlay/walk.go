@@ -108,21 +108,34 @@ func (w *walk) add(p NodeID, hops int) {
 	w.index[p] = c
 }
 
-// run walks until the nearest nodes are known or the context ends. Requests that are still running when it returns are
-// cancelled, and waited for.
+// run walks until the nearest nodes are known or the context ends. Requests that are still running then are cancelled
+// and waited for.
 func (w *walk) run(ctx context.Context) walkResult {
 	ctx, cancel := context.WithCancel(ctx)
 	replies := make(chan walkReply, maxAsked)
 	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
+	w.loop(ctx, replies, &running)
+	result := w.result()
+	cancel()
+	running.Wait()
+	close(replies)
+	for r := range replies {
+		if r.err == nil {
+			w.take(r) // too late to matter here, but worth knowing for the next walk
+			result.Answered++
+		}
+	}
+	return result
+}
+
+func (w *walk) loop(ctx context.Context, replies chan walkReply, running *sync.WaitGroup) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	w.reviveIfNeeded()
 	for {
-		next := w.step(ctx, replies, &running)
+		next := w.step(ctx, replies, running)
 		if w.settled() {
-			break
+			return
 		}
 		timer.Reset(next)
 		select {
@@ -130,10 +143,9 @@ func (w *walk) run(ctx context.Context) walkResult {
 			w.take(r)
 		case <-timer.C:
 		case <-ctx.Done():
-			return w.result()
+			return
 		}
 	}
-	return w.result()
 }
 
 // reviveIfNeeded asks the suspects after all where there is nobody else.
