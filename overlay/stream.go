@@ -168,14 +168,23 @@ func (o *Peer) HandleStreams(f func(*Stream)) {
 }
 
 func (o *Peer) writeHello(st network.Stream) error {
-	b, err := asn1.Marshal(o.cred.Load().raw())
+	b, err := encodeHello(o.cred.Load())
 	if err != nil {
 		return err
 	}
 	st.SetWriteDeadline(time.Now().Add(helloTimeout))
 	defer st.SetWriteDeadline(time.Time{})
-	_, err = st.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+	_, err = st.Write(b)
 	return err
+}
+
+// encodeHello writes a greeting.
+func encodeHello(c *Credential) ([]byte, error) {
+	b, err := asn1.Marshal(c.raw())
+	if err != nil {
+		return nil, err
+	}
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...), nil
 }
 
 func (o *Peer) readHello(s *Stream) error {
