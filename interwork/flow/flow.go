@@ -33,14 +33,15 @@ var (
 )
 
 // Flow is one place messages come from and can be sent back to: a UDP remote address on a socket, a connection, a peer
-// stream.
+// stream. Flows are comparable and fit to be map keys: two values are equal if they are the same place. The octets given to
+// Send must not be changed afterwards. All methods may be called by any goroutine.
 type Flow interface {
 	Transport() Transport
 	Reliable() bool        // true: the transport retransmits, false: the transaction layer has to
 	Local() Addr           // this side: ip and port, or this node's name for P2P
 	Remote() Addr          // far side: ip and port, or the node name for P2P
 	Send(b []byte) error   // queues or writes b whole, never blocks on a slow peer; ErrClosed, ErrFull, ErrTooLarge
-	Close() error          // no-op for UDP
+	Close() error          // writes what was sent, then ends, without waiting for it; no-op for UDP
 	Done() <-chan struct{} // closed when the flow is dead; nil for UDP
 	Edge() bool            // true: a phone-side socket, false: a peer
 	Peer() any             // for P2P: what authenticated the far side, else nil
@@ -53,7 +54,8 @@ type Handler interface {
 	HandleMessage(f Flow, m sip.Message)
 	// HandleMalformed gets a message refused by package message. The usual thing to do is Refuse(f, e).
 	HandleMalformed(f Flow, e *message.Error)
-	// HandleClosed says that a connection or stream has ended; nothing comes from it any more.
+	// HandleClosed says that a connection or stream has ended; nothing comes from it any more. Connections that were
+	// accepted and never brought a valid message end without a word.
 	HandleClosed(f Flow)
 }
 
@@ -83,11 +85,4 @@ func (a Addr) String() string {
 		return a.Host
 	}
 	return net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
-}
-
-// Refuse answers a malformed message with e.Reply(), if there is anything to say and the flow's rate allows it.
-func Refuse(f Flow, e *message.Error) {
-	if b := e.Reply(); b != nil {
-		_ = f.Send(b)
-	}
 }

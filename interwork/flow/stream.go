@@ -3,158 +3,257 @@ package flow
 import (
 	"context"
 	"crypto/tls"
-	"io"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
-
-	"p2psip/interwork/message"
+	"time"
 )
 
-// Stream is one listening TCP or TLS socket, its connections and their readers.
+// Stream is one listening TCP or TLS socket and its connections, accepted and dialled.
 type Stream struct {
-	ln net.Listener
-	h  Handler
-	wg sync.WaitGroup
-	tr Transport
+	ln        net.Listener
+	local     Addr
+	transport Transport
+	g         *guard
+	o         Options
 
-	mu    sync.Mutex
-	conns map[Addr]*conn // guarded by mu
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex // guards the fields below
+	closed  bool
+	conns   map[*conn]struct{}
+	byAddr  map[Addr]*conn   // the newest connection with each remote address
+	perIP   map[string]int   // accepted connections by remote host
+	dialing map[Addr]*dialed // one dial at a time to an address
+	held    int              // connections in conns and dials under way
 }
 
-// ListenTCP starts accepting from ln and owns it from now on.
+// dialed is a dial under way; done is closed when c and err say how it ended.
+type dialed struct {
+	done chan struct{}
+	c    *conn
+	err  error
+}
+
+// ListenTCP starts accepting from ln and owns it from now on. A listener made by crypto/tls, or Options.TLS, makes it
+// TransportTLS.
 func ListenTCP(ln net.Listener, h Handler, o Options) *Stream {
-	s := &Stream{ln: ln, h: h, tr: TransportTCP, conns: map[Addr]*conn{}}
+	o = o.withDefaults()
+	s := &Stream{ln: ln, local: addrOf(ln.Addr()), transport: TransportTCP, g: newGuard(h, o), o: o,
+		conns: map[*conn]struct{}{}, byAddr: map[Addr]*conn{}, perIP: map[string]int{}, dialing: map[Addr]*dialed{}}
+	// The type of a TLS listener has no name outside its package.
+	if o.TLS != nil || fmt.Sprintf("%T", ln) == "*tls.listener" {
+		s.transport = TransportTLS
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.wg.Add(1)
-	go func() {
-		defer s.wg.Done()
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			s.add(c)
-		}
-	}()
+	go s.accept()
 	return s
 }
 
-func (s *Stream) add(nc net.Conn) *conn {
-	if _, ok := nc.(*tls.Conn); ok {
-		s.tr = TransportTLS
-	}
-	c := &conn{s: s, nc: nc, done: make(chan struct{})}
-	s.mu.Lock()
-	s.conns[c.Remote()] = c
-	s.mu.Unlock()
-	s.wg.Add(1)
-	go func() {
-		defer s.wg.Done()
-		r := message.NewReader(nc, message.Limits{})
-		for {
-			m, err := r.Next()
-			if e, ok := err.(*message.Error); ok {
-				s.h.HandleMalformed(c, e)
-				if !e.Fatal {
-					continue
-				}
-			}
-			if err != nil {
-				break
-			}
-			stamp(m, c.Remote())
-			s.h.HandleMessage(c, m)
-		}
-		nc.Close()
-		s.mu.Lock()
-		delete(s.conns, c.Remote())
-		s.mu.Unlock()
-		close(c.done)
-		s.h.HandleClosed(c)
-	}()
-	return c
-}
-
 // Local returns the listening address.
-func (s *Stream) Local() Addr { return AddrFrom(s.ln.Addr().(*net.TCPAddr).AddrPort()) }
+func (s *Stream) Local() Addr { return s.local }
 
-// Dial returns a living connection to addr, opening one if there is none.
-func (s *Stream) Dial(ctx context.Context, addr Addr) (Flow, error) {
+// Transport returns TransportTCP or TransportTLS.
+func (s *Stream) Transport() Transport { return s.transport }
+
+// Counters returns what was counted, live.
+func (s *Stream) Counters() *Counters { return s.o.Counters }
+
+// Len returns how many connections live.
+func (s *Stream) Len() int {
 	s.mu.Lock()
-	c := s.conns[addr]
-	s.mu.Unlock()
-	if c != nil {
-		return c, nil
-	}
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", addr.String())
-	if err != nil {
-		return nil, err
-	}
-	return s.add(nc), nil
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
-// Close ends the listener and all connections and waits for their readers.
+// Close ends the listener, the dials and all connections at once, and waits for their goroutines. It must not be called by
+// the handler.
 func (s *Stream) Close() error {
-	err := s.ln.Close()
 	s.mu.Lock()
-	for _, c := range s.conns {
-		c.nc.Close()
+	first := !s.closed
+	s.closed = true
+	var conns []*conn
+	for c := range s.conns {
+		conns = append(conns, c)
 	}
 	s.mu.Unlock()
+	var err error
+	if first {
+		s.stop()
+		err = s.ln.Close()
+	}
+	for _, c := range conns {
+		c.kill()
+	}
 	s.wg.Wait()
 	return err
 }
 
-type conn struct {
-	s    *Stream
-	nc   net.Conn
-	done chan struct{}
-}
-
-func (c *conn) Transport() Transport { return c.s.tr }
-func (c *conn) Reliable() bool       { return true }
-func (c *conn) Local() Addr          { return AddrFrom(c.nc.LocalAddr().(*net.TCPAddr).AddrPort()) }
-func (c *conn) Remote() Addr {
-	return AddrFrom(c.nc.RemoteAddr().(*net.TCPAddr).AddrPort())
-}
-func (c *conn) Close() error          { return c.nc.Close() }
-func (c *conn) Done() <-chan struct{} { return c.done }
-func (c *conn) Edge() bool            { return true }
-func (c *conn) Peer() any             { return nil }
-func (c *conn) Send(b []byte) error   { _, err := c.nc.Write(b); return err }
-
-// NewPeerFlow starts reading frames from rw and owns it from now on.
-func NewPeerFlow(rw io.ReadWriteCloser, local, remote Addr, peer any, h Handler, o Options) Flow {
-	f := &peerFlow{rw: rw, local: local, remote: remote, peer: peer, done: make(chan struct{})}
-	go func() {
-		r := message.NewReader(rw, message.Limits{})
-		for {
-			m, err := r.Next()
-			if err != nil {
-				break
+func (s *Stream) accept() {
+	defer s.wg.Done()
+	delay := time.Duration(0)
+	for {
+		nc, err := s.ln.Accept()
+		if err == nil {
+			delay = 0
+			if _, err := s.add(nc, false); err != nil {
+				s.o.Counters.Rejected.Add(1)
+				_ = nc.Close()
 			}
-			h.HandleMessage(f, m)
+			continue
 		}
-		rw.Close()
-		close(f.done)
-		h.HandleClosed(f)
-	}()
-	return f
+		if errors.Is(err, net.ErrClosed) || s.ctx.Err() != nil {
+			return
+		}
+		// Too many open files, most likely. Connections end; try again.
+		if s.g.logs.take() {
+			s.o.Logger.Warn("accepting connections", "local", s.local, "error", err)
+		}
+		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+	}
 }
 
-type peerFlow struct {
-	rw            io.ReadWriteCloser
-	local, remote Addr
-	peer          any
-	done          chan struct{}
+// add takes nc on and starts its goroutines. A dialled connection has its place reserved already.
+func (s *Stream) add(nc net.Conn, outgoing bool) (*conn, error) {
+	c := newConn(s, nc, outgoing)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if !outgoing {
+		if s.held >= s.o.MaxConns || s.perIP[c.remote.Host] >= s.o.MaxConnsPerIP {
+			return nil, ErrFull
+		}
+		s.held++
+		s.perIP[c.remote.Host]++
+	}
+	s.conns[c] = struct{}{}
+	if outgoing { // an accepted connection is found by its address once it has proven to speak SIP
+		s.byAddr[c.remote] = c
+	}
+	s.wg.Add(1)
+	go c.run()
+	return c, nil
 }
 
-func (f *peerFlow) Transport() Transport  { return TransportP2P }
-func (f *peerFlow) Reliable() bool        { return true }
-func (f *peerFlow) Local() Addr           { return f.local }
-func (f *peerFlow) Remote() Addr          { return f.remote }
-func (f *peerFlow) Close() error          { return f.rw.Close() }
-func (f *peerFlow) Done() <-chan struct{} { return f.done }
-func (f *peerFlow) Edge() bool            { return false }
-func (f *peerFlow) Peer() any             { return f.peer }
-func (f *peerFlow) Send(b []byte) error   { _, err := f.rw.Write(b); return err }
+// known makes an accepted connection one that Find and Dial return.
+func (s *Stream) known(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.conns[c]; ok {
+		s.byAddr[c.remote] = c
+	}
+}
+
+func (s *Stream) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.held--
+	if s.byAddr[c.remote] == c {
+		delete(s.byAddr, c.remote)
+	}
+	if !c.outgoing {
+		if s.perIP[c.remote.Host]--; s.perIP[c.remote.Host] <= 0 {
+			delete(s.perIP, c.remote.Host)
+		}
+	}
+}
+
+// Find returns the living connection with the far side addr, if there is one.
+func (s *Stream) Find(addr Addr) (Flow, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.byAddr[addr]; c != nil && c.alive() {
+		return c, true
+	}
+	return nil, false
+}
+
+// Dial returns the living connection with the far side addr, an IP address and a port, or opens one. Several calls for one
+// address at a time share one attempt.
+func (s *Stream) Dial(ctx context.Context, addr Addr) (Flow, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
+	if c := s.byAddr[addr]; c != nil && c.alive() {
+		s.mu.Unlock()
+		return c, nil
+	}
+	d := s.dialing[addr]
+	if d == nil {
+		if s.held >= s.o.MaxConns {
+			s.mu.Unlock()
+			return nil, fmt.Errorf("dial %v: %w", addr, ErrFull)
+		}
+		s.held++
+		d = &dialed{done: make(chan struct{})}
+		s.dialing[addr] = d
+		s.wg.Add(1)
+		go s.dial(addr, d)
+	}
+	s.mu.Unlock()
+	select {
+	case <-d.done:
+		if d.err != nil {
+			return nil, fmt.Errorf("dial %v: %w", addr, d.err)
+		}
+		return d.c, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dial %v: %w", addr, context.Cause(ctx))
+	}
+}
+
+func (s *Stream) dial(addr Addr, d *dialed) {
+	defer s.wg.Done()
+	ctx, cancel := context.WithTimeout(s.ctx, s.o.DialTimeout)
+	defer cancel()
+	nc, err := s.open(ctx, addr)
+	if err == nil {
+		if d.c, err = s.add(nc, true); err != nil {
+			_ = nc.Close()
+		}
+	}
+	d.err = err
+	s.mu.Lock()
+	delete(s.dialing, addr)
+	if err != nil {
+		s.held--
+	}
+	s.mu.Unlock()
+	close(d.done)
+}
+
+func (s *Stream) open(ctx context.Context, addr Addr) (net.Conn, error) {
+	if s.transport == TransportTLS && s.o.TLS == nil {
+		return nil, errors.New("no TLS configuration to dial with")
+	}
+	nc, err := s.o.Dial(ctx, "tcp", addr.String())
+	if err != nil || s.transport != TransportTLS {
+		return nc, err
+	}
+	cfg := s.o.TLS.Clone()
+	if cfg.ServerName == "" {
+		cfg.ServerName = addr.Host
+	}
+	tc := tls.Client(nc, cfg)
+	hctx, cancel := context.WithTimeout(ctx, s.o.HandshakeTimeout)
+	defer cancel()
+	if err := tc.HandshakeContext(hctx); err != nil {
+		_ = nc.Close()
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return tc, nil
+}

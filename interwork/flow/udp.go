@@ -1,79 +1,190 @@
 package flow
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
-
-	"github.com/emiago/sipgo/sip"
+	"time"
 
 	"p2psip/interwork/message"
 )
 
+// maxDatagram is the largest UDP payload over IPv4.
+const maxDatagram = 65507
+
+// stunRate bounds the answers to STUN keep-alives per second and socket: a few thousand phones at one in 30 s.
+const stunRate = 200
+
 // UDP is one datagram socket and its reader.
 type UDP struct {
-	pc net.PacketConn
-	h  Handler
-	wg sync.WaitGroup
+	pc    net.PacketConn
+	fast  *net.UDPConn // pc if it is one: spares an allocation a datagram
+	local Addr
+	g     *guard
+	stun  *bucket
+
+	stop chan struct{}
+	once sync.Once
+	wg   sync.WaitGroup
+	err  error // of closing, written in once
 }
 
-// ListenUDP starts reading pc and owns it from now on.
+// ListenUDP starts reading pc, whose addresses are *net.UDPAddr, and owns it from now on.
 func ListenUDP(pc net.PacketConn, h Handler, o Options) *UDP {
-	u := &UDP{pc: pc, h: h}
+	u := &UDP{pc: pc, g: newGuard(h, o.withDefaults()), stun: newBucket(stunRate), stop: make(chan struct{})}
+	u.fast, _ = pc.(*net.UDPConn)
+	u.local = addrOf(pc.LocalAddr())
 	u.wg.Add(1)
 	go u.read()
 	return u
 }
 
+// addrOf turns a net.Addr into an Addr.
+func addrOf(a net.Addr) Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return AddrFrom(a.AddrPort())
+	case *net.TCPAddr:
+		return AddrFrom(a.AddrPort())
+	case nil:
+		return Addr{}
+	}
+	if ap, err := netip.ParseAddrPort(a.String()); err == nil {
+		return AddrFrom(ap)
+	}
+	return Addr{Host: a.String()}
+}
+
+// Local returns the socket's address.
+func (u *UDP) Local() Addr { return u.local }
+
+// Counters returns what was counted, live.
+func (u *UDP) Counters() *Counters { return u.g.o.Counters }
+
+// To returns the flow to addr. It costs nothing and nothing is kept for it; two flows to one address compare equal.
+func (u *UDP) To(addr netip.AddrPort) Flow {
+	return udpFlow{u, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())}
+}
+
+// Close ends the reader and waits for it. It must not be called by the handler.
+func (u *UDP) Close() error {
+	u.once.Do(func() {
+		close(u.stop)
+		u.err = u.pc.Close()
+	})
+	u.wg.Wait()
+	return u.err
+}
+
 func (u *UDP) read() {
 	defer u.wg.Done()
-	buf := make([]byte, 65536)
+	buf := make([]byte, 1<<16)
+	delay := time.Duration(0)
 	for {
-		n, from, err := u.pc.ReadFrom(buf)
-		if err != nil {
+		n, from, err := u.receive(buf)
+		if err == nil {
+			delay = 0
+			u.datagram(buf[:n], from)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		ap := from.(*net.UDPAddr).AddrPort()
-		f := u.To(netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
-		m, err := message.Parse(append([]byte(nil), buf[:n]...), true)
-		if e, ok := err.(*message.Error); ok {
-			u.h.HandleMalformed(f, e)
-		} else if err == nil {
-			stamp(m, f.Remote())
-			u.h.HandleMessage(f, m)
+		// The socket lives and complains, of an earlier datagram or of memory. Try again, not in a hurry.
+		if u.g.logs.take() {
+			u.g.o.Logger.Warn("reading the UDP socket", "local", u.local, "error", err)
+		}
+		delay = min(max(2*delay, time.Millisecond), time.Second)
+		select {
+		case <-u.stop:
+			return
+		case <-time.After(delay):
 		}
 	}
 }
 
-// Local returns the socket's address.
-func (u *UDP) Local() Addr { return AddrFrom(u.pc.LocalAddr().(*net.UDPAddr).AddrPort()) }
-
-// To returns the flow to addr. It is a value of no cost: nothing is kept for it.
-func (u *UDP) To(addr netip.AddrPort) Flow { return udpFlow{u, addr} }
-
-// Close ends the reader and waits for it.
-func (u *UDP) Close() error {
-	err := u.pc.Close()
-	u.wg.Wait()
-	return err
+func (u *UDP) receive(buf []byte) (int, netip.AddrPort, error) {
+	if u.fast != nil {
+		return u.fast.ReadFromUDPAddrPort(buf)
+	}
+	n, from, err := u.pc.ReadFrom(buf)
+	if err != nil {
+		return n, netip.AddrPort{}, err
+	}
+	a, ok := from.(*net.UDPAddr)
+	if !ok {
+		return n, netip.AddrPort{}, nil
+	}
+	return n, a.AddrPort(), nil
 }
 
+func (u *UDP) datagram(b []byte, from netip.AddrPort) {
+	if len(b) == 0 || from.Port() == 0 || !from.Addr().IsValid() || from.Addr().IsUnspecified() || from.Addr().IsMulticast() {
+		return
+	}
+	f := u.To(from)
+	switch b[0] {
+	case 0, 1: // no SIP message begins so; STUN does
+		if r := stunResponse(b, from); r != nil && u.stun.take() {
+			_ = f.Send(r)
+		}
+		return
+	case '\r', '\n': // what many phones send to keep a NAT open
+		return
+	}
+	m, err := message.Parse(b, true)
+	var e *message.Error
+	switch {
+	case err == nil:
+		stamp(m, f.Remote())
+		u.g.message(f, m)
+	case errors.As(err, &e):
+		u.g.malformed(f, e)
+	}
+}
+
+// udpFlow is an address on a socket.
 type udpFlow struct {
 	u    *UDP
 	addr netip.AddrPort
 }
 
+var _ Flow = udpFlow{}
+
 func (f udpFlow) Transport() Transport  { return TransportUDP }
 func (f udpFlow) Reliable() bool        { return false }
-func (f udpFlow) Local() Addr           { return f.u.Local() }
+func (f udpFlow) Local() Addr           { return f.u.local }
 func (f udpFlow) Remote() Addr          { return AddrFrom(f.addr) }
 func (f udpFlow) Close() error          { return nil }
 func (f udpFlow) Done() <-chan struct{} { return nil }
 func (f udpFlow) Edge() bool            { return true }
 func (f udpFlow) Peer() any             { return nil }
+
 func (f udpFlow) Send(b []byte) error {
-	_, err := f.u.pc.WriteTo(b, net.UDPAddrFromAddrPort(f.addr))
-	return err
+	if len(b) > maxDatagram {
+		return ErrTooLarge
+	}
+	var err error
+	if f.u.fast != nil {
+		_, err = f.u.fast.WriteToUDPAddrPort(b, f.addr)
+	} else {
+		_, err = f.u.pc.WriteTo(b, net.UDPAddrFromAddrPort(f.addr))
+	}
+	if errors.Is(err, net.ErrClosed) {
+		return ErrClosed
+	}
+	if err != nil {
+		return fmt.Errorf("send to %v: %w", f.addr, err)
+	}
+	return nil
 }
 
-func stamp(m sip.Message, from Addr) {}
+func (f udpFlow) refuse(e *message.Error) {
+	limit := e.Size
+	if f.addr.Addr().IsLoopback() {
+		limit = 0 // not forged from outside
+	}
+	f.u.g.refuse(f, e, limit)
+}
