@@ -9,26 +9,15 @@ import (
 // newAck makes the ACK for a non-2xx final response (§17.1.1.3): the request line, top Via, From, Call-ID, CSeq number
 // and Routes of the INVITE, the To of the response.
 func newAck(inv *sip.Request, res *sip.Response) *sip.Request {
-	ack := derive(inv, sip.ACK)
-	if to := res.To(); to != nil {
-		ack.AppendHeader(sip.HeaderClone(to))
-	}
-	ack.SetBody(nil)
-	return ack
+	return derive(inv, sip.ACK, res.Headers())
 }
 
 // newCancel makes the CANCEL for an INVITE (§9.1): the same fields, with the To of the INVITE.
-func newCancel(inv *sip.Request) *sip.Request {
-	c := derive(inv, sip.CANCEL)
-	if to := inv.To(); to != nil {
-		c.AppendHeader(sip.HeaderClone(to))
-	}
-	c.SetBody(nil)
-	return c
-}
+func newCancel(inv *sip.Request) *sip.Request { return derive(inv, sip.CANCEL, inv.Headers()) }
 
-// derive makes a request that travels hop by hop beside inv; the To is left to the caller.
-func derive(inv *sip.Request, method sip.RequestMethod) *sip.Request {
+// derive makes a request that travels hop by hop beside inv, with the To found among the headers to. Header values are
+// taken over as they stand, because the next hop compares some of them.
+func derive(inv *sip.Request, method sip.RequestMethod, to []sip.Header) *sip.Request {
 	r := sip.NewRequest(method, inv.Recipient)
 	r.AppendHeader(inv.Via().Clone())
 	max := sip.MaxForwardsHeader(70)
@@ -45,5 +34,12 @@ func derive(inv *sip.Request, method sip.RequestMethod) *sip.Request {
 	if cseq := inv.CSeq(); cseq != nil {
 		r.AppendHeader(&sip.CSeqHeader{SeqNo: cseq.SeqNo, MethodName: method})
 	}
+	for _, h := range to {
+		if strings.EqualFold(h.Name(), "To") || strings.EqualFold(h.Name(), "t") {
+			r.AppendHeader(sip.HeaderClone(h))
+			break
+		}
+	}
+	r.SetBody(nil)
 	return r
 }

@@ -23,15 +23,15 @@ type Layer struct {
 	log  *slog.Logger
 	seed maphash.Seed
 
-	smu     sync.Mutex // guards the server table
+	smu     sync.Mutex // guards the server table and the timer that sweeps it
 	servers map[serverKey]*Server
+	sweep   *time.Timer
 	cmu     sync.Mutex // guards the client table
 	clients map[clientKey]*Client
 	fmu     sync.Mutex // guards flows
 	flows   map[flow.Flow]*members
 
 	closed atomic.Bool
-	sweep  *time.Timer
 	stats  stats
 }
 
@@ -55,7 +55,9 @@ func New(o Options) (*Layer, error) {
 		clients: make(map[clientKey]*Client),
 		flows:   make(map[flow.Flow]*members),
 	}
+	l.smu.Lock()
 	l.sweep = time.AfterFunc(l.t.Age, l.age)
+	l.smu.Unlock()
 	return l, nil
 }
 
@@ -67,7 +69,9 @@ func (l *Layer) Close() {
 	if l.closed.Swap(true) {
 		return
 	}
+	l.smu.Lock()
 	l.sweep.Stop()
+	l.smu.Unlock()
 	for _, s := range l.allServers(time.Time{}) {
 		s.Terminate()
 	}
@@ -315,6 +319,8 @@ func (l *Layer) age() {
 		l.log.Warn("request never answered", "method", s.req.Method, "from", s.flow.Remote())
 		s.Terminate()
 	}
+	l.smu.Lock()
+	defer l.smu.Unlock()
 	if !l.closed.Load() {
 		l.sweep.Reset(l.t.Age)
 	}

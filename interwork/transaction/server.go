@@ -46,6 +46,7 @@ type Server struct {
 	born   time.Time
 
 	mu        sync.Mutex // guards all below
+	user      any
 	state     state
 	last      []byte // the response to repeat, in wire form
 	lastRes   *sip.Response
@@ -64,6 +65,20 @@ func (s *Server) Flow() flow.Flow { return s.flow }
 
 // Invite says that the request is an INVITE.
 func (s *Server) Invite() bool { return s.invite }
+
+// SetUser keeps a value of the transaction user with the transaction.
+func (s *Server) SetUser(v any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.user = v
+}
+
+// User gives the value that SetUser kept, or nil.
+func (s *Server) User() any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.user
+}
 
 // Done is closed when the transaction has ended.
 func (s *Server) Done() <-chan struct{} {
@@ -92,10 +107,6 @@ func (s *Server) Answered() bool {
 // (RFC 4320 §4), and that not before the client has slowed down when the flow is unreliable. An error of the flow is
 // wrapped; the transaction then goes on as if the network had lost the response.
 func (s *Server) Respond(res *sip.Response) error {
-	return s.respond(res, nil)
-}
-
-func (s *Server) respond(res *sip.Response, wire []byte) error {
 	status := res.StatusCode
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +121,7 @@ func (s *Server) respond(res *sip.Response, wire []byte) error {
 		return s.respondOther(res)
 	}
 
-	wire = message.Bytes(res)
+	wire := message.Bytes(res)
 	switch {
 	case status < 200:
 		s.state = stateProceeding

@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"hash/maphash"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// A branch of this node has three parts of 16 hexadecimal digits after "z9hG4bK":
+//
+//	random     makes it unique
+//	proof      HMAC-SHA256 over the random part and the Via below, truncated: a response without transaction is sent on
+//	           by its second Via only when the proof holds, so nobody can make this node send to a place of his choice
+//	loop       hash of what the routing decision depends on (RFC 5393 §4.2.1): a request that comes back with the same
+//	           one has looped
+type branches struct {
+	key  []byte
+	seed maphash.Seed
+}
+
+const (
+	branchPrefix = "z9hG4bK"
+	partLen      = 16
+	branchLen    = len(branchPrefix) + 3*partLen
+)
+
+// make gives a fresh branch for a request whose topmost Via is below and whose loop hash is loop.
+func (b *branches) make(below *sip.ViaHeader, loop string) string {
+	var buf [branchLen]byte
+	out := append(buf[:0], branchPrefix...)
+	out = appendHex(out, rand.Uint64())
+	out = b.proof(out, below)
+	out = append(out, loop...)
+	return string(out)
+}
+
+// proof appends the proof over the random part, which ends out.
+func (b *branches) proof(out []byte, below *sip.ViaHeader) []byte {
+	m := hmac.New(sha256.New, b.key)
+	m.Write(out[len(out)-partLen:])
+	if below != nil {
+		br, _ := below.Params.Get("branch")
+		var buf [256]byte
+		t := append(buf[:0], below.Host...)
+		t = append(t, 0)
+		t = strconv.AppendInt(t, int64(below.Port), 10)
+		t = append(t, 0)
+		t = append(t, br...)
+		for _, p := range [...]string{"received", "rport"} {
+			v, _ := below.Params.Get(p)
+			t = append(t, 0)
+			t = append(t, v...)
+		}
+		m.Write(t)
+	}
+	var sum [sha256.Size]byte
+	return hex.AppendEncode(out, m.Sum(sum[:0])[:partLen/2])
+}
+
+// proves says whether this node made the branch for a request whose topmost Via was below.
+func (b *branches) proves(branch string, below *sip.ViaHeader) bool {
+	if len(branch) != branchLen || !strings.HasPrefix(branch, branchPrefix) {
+		return false
+	}
+	at := len(branchPrefix) + partLen
+	var buf [branchLen]byte
+	want := b.proof(append(buf[:0], branch[:at]...), below)
+	return hmac.Equal(want, []byte(branch[:at+partLen]))
+}
+
+// loop gives the loop part for a request after its own routes are off.
+func (b *branches) loop(r *request) string {
+	var h maphash.Hash
+	h.SetSeed(b.seed)
+	w := func(s string) { h.WriteString(s); h.WriteByte(0) }
+	w(r.uri.User)
+	w(strings.ToLower(r.uri.Host))
+	w(strconv.Itoa(r.uri.Port))
+	for _, p := range r.uri.UriParams {
+		w(p.K)
+		w(p.V)
+	}
+	w(r.fromTag)
+	w(r.toTag)
+	w(r.callID)
+	w(strconv.FormatUint(uint64(r.cseq), 10))
+	for i := range r.routes {
+		w(r.routes[i].text)
+	}
+	w(r.token)
+	w(r.proxyAuth)
+	if r.flow.Edge() {
+		w("edge")
+	} else {
+		w("peer") // §4.2.1: where a request came from decides here what is done with it
+	}
+	var buf [partLen]byte
+	return string(appendHex(buf[:0], h.Sum64()))
+}
+
+// looped says whether one of the request's Vias was written by this node for the same decision.
+func (b *branches) looped(vias []*sip.ViaHeader, loop string) bool {
+	for _, v := range vias {
+		br, _ := v.Params.Get("branch")
+		if len(br) == branchLen && br[branchLen-partLen:] == loop {
+			return true
+		}
+	}
+	return false
+}
+
+func appendHex(b []byte, v uint64) []byte {
+	const digits = "0123456789abcdef"
+	for i := 60; i >= 0; i -= 4 {
+		b = append(b, digits[v>>uint(i)&15])
+	}
+	return b
+}

@@ -1,0 +1,52 @@
+package proxy
+
+import (
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/overlay"
+)
+
+// check is the validation of §16.3 beyond what package message has done. It answers what it refuses.
+func (c *Core) check(r *request) bool {
+	switch {
+	case !sipScheme(r.req.Recipient.Scheme):
+		c.answer(r, 416, "Unsupported URI Scheme")
+	case r.maxForwards == 0:
+		c.stats.loops.Add(1)
+		c.answer(r, 483, "Too Many Hops")
+	case len(r.proxyRequire) > 0: // no extension is known that a proxy has to take part in
+		c.answer(r, 420, "Bad Extension", sip.NewHeader("Unsupported", strings.Join(r.proxyRequire, ", ")))
+	default:
+		return true
+	}
+	c.stats.refused.Add(1)
+	return false
+}
+
+func sipScheme(s string) bool { return s == "sip" || s == "sips" || s == "" }
+
+// admitPeer checks the From of a request that arrived from another node: one of the overlay's users has to be covered by
+// the credential of the node that speaks for him. A request inside a dialog that carries a token of this node needs no
+// check: the token was given to the parties of that dialog only, and a From may then name somebody whose calls were
+// passed on.
+func (c *Core) admitPeer(r *request) bool {
+	if r.trusted && r.toTag != "" {
+		return true
+	}
+	from := r.req.From()
+	if !c.own.domain(from.Address.Host) {
+		return true
+	}
+	aor, err := c.cfg.OID.AOR(from.Address.User)
+	if err != nil {
+		return false
+	}
+	return c.entitled(r, aor)
+}
+
+func (c *Core) entitled(r *request, aor overlay.AOR) bool {
+	peer, ok := r.flow.Peer().(Entitled)
+	return ok && peer.Entitled(aor)
+}

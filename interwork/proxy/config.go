@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"p2psip/interwork/flow"
+	"p2psip/interwork/transaction"
+	"p2psip/overlay"
+)
+
+// Config makes a Core.
+type Config struct {
+	OID      overlay.ID // the overlay's identifier: the domain this proxy is responsible for
+	NodeName string     // this node's name, overlay.NodeName(id, OID)
+	Secret   []byte     // at least 16 bytes, kept across restarts: proves flow tokens and branches
+
+	// Own are the addresses of the phone-side sockets. A Route or Request-URI that names one of them means this node.
+	Own []flow.Addr
+	// Advertise is the host written into Via and Record-Route when a socket is bound to the unspecified address.
+	Advertise string
+
+	Edge     Edge
+	Sockets  Sockets
+	Locator  Locator
+	Peers    Peers
+	Outbound Outbound // nil: a request for another domain gets 404
+
+	Transactions transaction.Options // Handler and Trace are set by New
+	Limits       Limits
+	Logger       *slog.Logger // nil: slog.Default()
+
+	// Trace, when set, sees every message in and out. It is called on the goroutine that handles the message, sometimes
+	// under a lock, so it must be quick, must not call the core and must copy what it keeps.
+	Trace func(Event)
+}
+
+// Limits bound what strangers can make a Core do. A zero field means its default.
+type Limits struct {
+	Lookups        int           // lookups under way; 64
+	LookupsPerFlow int           // lookups under way for one source; 8
+	LookupTime     time.Duration // longest lookup; 8 s, well under the 32 s of a non-INVITE transaction
+	LookupGrace    time.Duration // how long a lookup may go on after all targets so far failed; 1 s
+	Dials          int           // streams to other nodes being opened; 64
+	DialTime       time.Duration // longest opening of a stream; 4 s
+	DialQueue      int           // messages waiting for one stream; 64
+	Breadth        int           // Max-Breadth of a request that has none (RFC 5393 §5.3.3); 60
+	Branches       int           // places one request is sent to in all; 32
+	Calls          int           // entries of the table of calls; 4096
+	CallAge        time.Duration // a call without a sign of life for so long is forgotten; 12 h
+}
+
+func (l Limits) withDefaults() Limits {
+	num := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	dur := func(p *time.Duration, v time.Duration) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	num(&l.Lookups, 64)
+	num(&l.LookupsPerFlow, 8)
+	dur(&l.LookupTime, 8*time.Second)
+	dur(&l.LookupGrace, time.Second)
+	num(&l.Dials, 64)
+	dur(&l.DialTime, 4*time.Second)
+	num(&l.DialQueue, 64)
+	num(&l.Breadth, 60)
+	num(&l.Branches, 32)
+	num(&l.Calls, 4096)
+	dur(&l.CallAge, 12*time.Hour)
+	return l
+}
+
+// minSecret is the shortest secret that New takes: 128 bits.
+const minSecret = 16
+
+// Validate says what is wrong with the configuration.
+func (c Config) Validate() error {
+	switch {
+	case c.OID == "":
+		return errors.New("proxy: no overlay identifier")
+	case !strings.HasSuffix(c.NodeName, "."+string(c.OID)):
+		return fmt.Errorf("proxy: the node name %q is not inside %s", c.NodeName, c.OID)
+	case len(c.Secret) < minSecret:
+		return fmt.Errorf("proxy: the secret has %d bytes, %d are needed", len(c.Secret), minSecret)
+	case c.Edge == nil, c.Sockets == nil, c.Locator == nil, c.Peers == nil:
+		return errors.New("proxy: Edge, Sockets, Locator and Peers are all needed")
+	}
+	for _, n := range []int{c.Limits.Lookups, c.Limits.LookupsPerFlow, c.Limits.Dials, c.Limits.DialQueue,
+		c.Limits.Breadth, c.Limits.Branches, c.Limits.Calls} {
+		if n < 0 {
+			return errors.New("proxy: a limit is negative")
+		}
+	}
+	for _, d := range []time.Duration{c.Limits.LookupTime, c.Limits.LookupGrace, c.Limits.DialTime, c.Limits.CallAge} {
+		if d < 0 {
+			return errors.New("proxy: a time limit is negative")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
+	"p2psip/interwork/transaction"
+)
+
+// request is a request as it arrived, read once. The sip.Request itself is never changed: retransmissions and responses
+// need it as it was.
+type request struct {
+	req  *sip.Request
+	flow flow.Flow
+	tx   *transaction.Server // nil for an ACK
+
+	uri     sip.Uri // the Request-URI, after strict routing is undone
+	vias    []*sip.ViaHeader
+	routes  []route // what is left of the Route values once our own are off
+	popped  int     // own Route values taken off
+	strict  bool    // §16.4: the last Route value became the Request-URI
+	token   string  // the own token that says where the request goes, "" for none
+	to      Endpoint
+	hasTo   bool // to is valid and is not the flow of arrival
+	trusted bool // at least one valid token was popped
+
+	fromTag, toTag string
+	callID         string
+	cseq           uint32
+	proxyAuth      string
+	proxyRequire   []string
+	maxForwards    int // -1: none
+	breadth        int // -1: none
+	loop           string
+}
+
+// route is one Route value: its URI and its text as it stood, for an unchanged copy.
+type route struct {
+	uri  sip.Uri
+	text string
+}
+
+// maxRoutes and maxVias bound one request: 70 hops with two values each.
+const (
+	maxRoutes = 140
+	maxVias   = 140
+)
+
+// readRequest reads what the proxy needs. It touches every accessor once, so that later readers on other goroutines find
+// them parsed and change nothing. ok is false for a request that no strict reader lets through.
+func readRequest(f flow.Flow, req *sip.Request) (r *request, ok bool) {
+	r = &request{req: req, flow: f, uri: req.Recipient, maxForwards: -1, breadth: -1}
+	from, to, id, cseq := req.From(), req.To(), req.CallID(), req.CSeq()
+	if from == nil || to == nil || id == nil || cseq == nil || req.Via() == nil {
+		return r, false
+	}
+	r.fromTag, _ = from.Params.Get("tag")
+	r.toTag, _ = to.Params.Get("tag")
+	r.callID = string(*id)
+	r.cseq = cseq.SeqNo
+	for _, h := range req.Headers() {
+		switch h := h.(type) {
+		case *sip.ViaHeader:
+			r.vias = append(r.vias, h)
+			continue
+		case *sip.RouteHeader:
+			r.routes = append(r.routes, route{uri: h.Address, text: h.Value()})
+			continue
+		case *sip.MaxForwardsHeader:
+			r.maxForwards = int(*h)
+			continue
+		}
+		switch name := h.Name(); len(name) {
+		case len("Route"):
+			if strings.EqualFold(name, "Route") {
+				if r.routes, ok = appendRoutes(r.routes, h.Value()); !ok {
+					return r, false
+				}
+			}
+		case len("Max-Breadth"):
+			if strings.EqualFold(name, "Max-Breadth") {
+				if n, err := strconv.Atoi(strings.TrimSpace(h.Value())); err == nil && n >= 0 {
+					r.breadth = n
+				}
+			}
+		case len("Max-Forwards"):
+			if strings.EqualFold(name, "Max-Forwards") {
+				if n, err := strconv.Atoi(strings.TrimSpace(h.Value())); err == nil && n >= 0 {
+					r.maxForwards = n
+				}
+			}
+		case len("Proxy-Require"):
+			if strings.EqualFold(name, "Proxy-Require") {
+				for _, tag := range splitList(h.Value()) {
+					if tag != "" {
+						r.proxyRequire = append(r.proxyRequire, tag)
+					}
+				}
+			}
+		case len("Proxy-Authorization"):
+			if strings.EqualFold(name, "Proxy-Authorization") {
+				r.proxyAuth += h.Value()
+			}
+		}
+	}
+	return r, len(r.vias) <= maxVias && len(r.routes) <= maxRoutes
+}
+
+// appendRoutes reads the values of one Route line.
+func appendRoutes(rs []route, line string) ([]route, bool) {
+	for _, text := range splitList(line) {
+		if text == "" {
+			continue
+		}
+		var u sip.Uri
+		if _, err := sip.ParseAddressValue(text, &u, nil); err != nil || u.Host == "" && u.Raw() == "" {
+			return rs, false
+		}
+		rs = append(rs, route{uri: u, text: text})
+		if len(rs) > maxRoutes {
+			return rs, false
+		}
+	}
+	return rs, true
+}
+
+// splitList cuts a header value at its commas, leaving those inside quotes and angle brackets alone.
+func splitList(s string) []string {
+	var out []string
+	quoted, angle, start := false, false, 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"' && !angle:
+			quoted = !quoted
+		case quoted:
+		case c == '<':
+			angle = true
+		case c == '>':
+			angle = false
+		case c == ',' && !angle:
+			out = append(out, strings.TrimSpace(s[start:i]))
+			start = i + 1
+		}
+	}
+	return append(out, strings.TrimSpace(s[start:]))
+}
+
+// hasParam says whether a URI carries a parameter.
+func hasParam(u *sip.Uri, name string) bool {
+	for _, p := range u.UriParams {
+		if strings.EqualFold(p.K, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// param gives the value of a URI parameter.
+func param(u *sip.Uri, name string) (string, bool) {
+	for _, p := range u.UriParams {
+		if strings.EqualFold(p.K, name) {
+			return p.V, true
+		}
+	}
+	return "", false
+}

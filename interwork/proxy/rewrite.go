@@ -1,0 +1,180 @@
+package proxy
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
+)
+
+// defaultMaxForwards is what a request without Max-Forwards gets (§16.6 step 3).
+const defaultMaxForwards = 70
+
+// rewrite makes the copy of r that leaves on out (§16.6). uri replaces the Request-URI when it has a host; breadth is the
+// branch's share of Max-Breadth, 0 for none. Header values are shared with the original: nobody changes them in place.
+func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *sip.Request {
+	routes := r.routes
+	target := r.uri
+	if uri.Host != "" {
+		target = *uri
+		target.Headers = nil // a Contact's headers are not applied (§19.1.5)
+	}
+	if len(routes) > 0 && !hasParam(&routes[0].uri, "lr") { // the next hop is a strict router (§16.6 step 6)
+		last := route{text: "<" + target.String() + ">"}
+		target = routes[0].uri
+		routes = append(append(make([]route, 0, len(routes)), routes[1:]...), last)
+	}
+	fwd := sip.NewRequest(r.req.Method, target)
+	fwd.AppendHeader(c.via(r, out))
+
+	stamps := c.recordRoutes(r, out)
+	stamped, routed := len(stamps) == 0, r.popped == 0 && !r.strict && sameRoutes(routes, r.routes)
+	keepRoutes := routed
+	putRoutes := func() {
+		for i := range routes {
+			fwd.AppendHeader(sip.NewHeader("Route", routes[i].text))
+		}
+		routed = true
+	}
+	hops, wide := false, breadth == 0
+	for _, h := range r.req.Headers() {
+		if _, ok := h.(*sip.ViaHeader); ok {
+			fwd.AppendHeader(h)
+			continue
+		}
+		if !stamped {
+			for _, s := range stamps {
+				fwd.AppendHeader(sip.NewHeader("Record-Route", s))
+			}
+			stamped = true
+		}
+		switch name := h.Name(); {
+		case len(name) == len("Route") && strings.EqualFold(name, "Route"):
+			if keepRoutes {
+				fwd.AppendHeader(h)
+			} else if !routed {
+				putRoutes()
+			}
+		case len(name) == len("Max-Forwards") && strings.EqualFold(name, "Max-Forwards"):
+			if !hops {
+				fwd.AppendHeader(r.nextMaxForwards())
+				hops = true
+			}
+		case len(name) == len("Max-Breadth") && strings.EqualFold(name, "Max-Breadth"):
+			if !wide {
+				fwd.AppendHeader(sip.NewHeader("Max-Breadth", strconv.Itoa(breadth)))
+				wide = true
+			}
+		default:
+			fwd.AppendHeader(h)
+		}
+	}
+	if !routed {
+		putRoutes()
+	}
+	if !hops {
+		fwd.AppendHeader(r.nextMaxForwards())
+	}
+	if !wide {
+		fwd.AppendHeader(sip.NewHeader("Max-Breadth", strconv.Itoa(breadth)))
+	}
+	fwd.SetBody(r.req.Body())
+	touch(fwd)
+	return fwd
+}
+
+// sameRoutes says that two route lists are one, not merely alike.
+func sameRoutes(a, b []route) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// touch has the lazily read fields of m read now, while only one goroutine knows m.
+func touch(m sip.Message) {
+	m.Via()
+	m.From()
+	m.To()
+	m.CallID()
+	m.CSeq()
+	m.ContentLength()
+}
+
+func (r *request) nextMaxForwards() *sip.MaxForwardsHeader {
+	n := defaultMaxForwards
+	if r.maxForwards >= 0 {
+		n = r.maxForwards - 1
+	}
+	h := sip.MaxForwardsHeader(n)
+	return &h
+}
+
+// via makes this node's Via for a request that leaves on out.
+func (c *Core) via(r *request, out flow.Flow) *sip.ViaHeader {
+	at := c.own.stamp(out)
+	transport := string(out.Transport())
+	if !out.Edge() {
+		transport = "TLS" // the stream is authenticated and encrypted; every SIP stack knows this token
+	}
+	return &sip.ViaHeader{
+		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: transport, Host: at.Host, Port: at.Port,
+		Params: sip.HeaderParams{{K: "branch", V: c.branches.make(r.vias[0], r.loop)}},
+	}
+}
+
+// formsDialog says whether this node wants to stay on the path of what the request begins.
+func (r *request) formsDialog() bool {
+	switch r.req.Method {
+	case sip.INVITE, sip.SUBSCRIBE, sip.REFER:
+		return r.toTag == ""
+	case sip.NOTIFY:
+		return true // it forms the dialog when it overtakes the 200 to the SUBSCRIBE (RFC 6665 §4.4.1)
+	}
+	return false
+}
+
+// recordRoutes gives the two Record-Route values (RFC 5658), the one for the side where the request leaves first. The
+// side of another node carries the token of the phone beside this node; between two phones of this node each side carries
+// the token of its own phone.
+func (c *Core) recordRoutes(r *request, out flow.Flow) []string {
+	if !r.formsDialog() {
+		return nil
+	}
+	in := r.flow
+	switch {
+	case in.Edge() && out.Edge():
+		return []string{c.phoneSide(out, c.tokens.make(EndpointOf(out))), c.phoneSide(in, c.tokens.make(EndpointOf(in)))}
+	case in.Edge():
+		return []string{c.peerSide(c.tokens.make(EndpointOf(in))), c.phoneSide(in, "")}
+	case out.Edge():
+		return []string{c.phoneSide(out, ""), c.peerSide(c.tokens.make(EndpointOf(out)))}
+	}
+	return nil
+}
+
+func (c *Core) phoneSide(f flow.Flow, token string) string {
+	at := c.own.stamp(f)
+	var b strings.Builder
+	b.Grow(96)
+	b.WriteString("<sip:")
+	if token != "" {
+		b.WriteString(token)
+		b.WriteByte('@')
+	}
+	b.WriteString(bracket(at.Host))
+	if at.Port != 0 {
+		b.WriteByte(':')
+		b.WriteString(strconv.Itoa(at.Port))
+	}
+	b.WriteString(";transport=")
+	b.WriteString(strings.ToLower(string(f.Transport())))
+	b.WriteString(";lr>")
+	return b.String()
+}
+
+func (c *Core) peerSide(token string) string {
+	if token == "" {
+		return "<sip:" + c.cfg.NodeName + ";lr>"
+	}
+	return "<sip:" + token + "@" + c.cfg.NodeName + ";lr>"
+}

@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
+	"p2psip/interwork/message"
+	"p2psip/overlay"
+)
+
+// HandleAck carries an ACK for a 2xx (§16.11): along its routes, without state and without an answer to anything. An ACK
+// that leads nowhere, such as a late one for a transaction that is gone, is dropped.
+func (c *Core) HandleAck(f flow.Flow, req *sip.Request) {
+	r, ok := readRequest(f, req)
+	if !ok || r.maxForwards == 0 || len(r.proxyRequire) > 0 || !sipScheme(req.Recipient.Scheme) {
+		return
+	}
+	c.unroute(r)
+	r.loop = c.branches.loop(r)
+	if c.branches.looped(r.vias, r.loop) {
+		return
+	}
+	w := c.decide(r)
+	if !f.Edge() && !c.admitPeer(r) {
+		return
+	}
+	var t Target
+	switch w.kind {
+	case toTarget:
+		t = w.target
+	case toUser:
+		// A Contact that is a GRUU or an address of record, without routes: the phone itself when there is just one.
+		var here []Target
+		for _, b := range c.cfg.Edge.Bindings(w.aor) {
+			if b.Flow != nil && (!w.hasGRUU || b.ID == w.gruu) {
+				here = append(here, b)
+			}
+		}
+		if len(here) != 1 || r.toTag == "" {
+			return
+		}
+		t = here[0]
+	default:
+		return
+	}
+	send := func(f flow.Flow) {
+		if !secureEnough(r, f) {
+			return
+		}
+		if err := c.layer.Send(f, c.rewrite(r, f, &t.URI, 0)); err != nil {
+			c.log.Debug("ack not sent", "err", err)
+		}
+	}
+	if t.Node == "" {
+		send(t.Flow)
+		return
+	}
+	now, err := c.outbox.to(t.Node, t.Addrs, func(f flow.Flow, err error) {
+		if err == nil {
+			send(f)
+		}
+	})
+	if err == nil && now != nil {
+		send(now)
+	}
+}
+
+// HandleResponse carries a response without transaction (§16.7 step 1, §16.11): a 2xx repeated after everything here is
+// forgotten, or the answer to a request forwarded before a restart. It goes to the Via below ours, but only when our
+// branch proves that this node put it above exactly that Via.
+func (c *Core) HandleResponse(f flow.Flow, res *sip.Response) {
+	top := res.Via()
+	if res.StatusCode < 101 || top == nil || !c.own.is(top.Host, top.Port, strings.EqualFold(top.Transport, "TLS"), f) {
+		return
+	}
+	branch, _ := top.Params.Get("branch")
+	if !message.PopVia(res) {
+		return
+	}
+	below := res.Via()
+	if below == nil || !c.branches.proves(branch, below) {
+		c.stats.strays.Add(1)
+		return
+	}
+	out, ok := c.flowOf(below)
+	if !ok {
+		c.stats.strays.Add(1)
+		return
+	}
+	if err := c.layer.Send(out, res); err != nil {
+		c.log.Debug("response not sent", "err", err)
+	}
+}
+
+// flowOf finds where the element that wrote a Via is: a node by its name, a phone by the address it was seen at (§18.2.2,
+// RFC 3581).
+func (c *Core) flowOf(v *sip.ViaHeader) (flow.Flow, bool) {
+	if node, ok := overlay.ParseNodeName(v.Host, c.cfg.OID); ok {
+		return c.cfg.Peers.Living(node)
+	}
+	a := flow.Addr{Host: cleanHost(v.Host), Port: v.Port}
+	if h, ok := v.Params.Get("received"); ok && h != "" {
+		a.Host = cleanHost(h)
+	}
+	if p, ok := v.Params.Get("rport"); ok && p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err == nil {
+			a.Port = int(n)
+		}
+	}
+	if a.Port == 0 {
+		a.Port = 5060
+		if strings.EqualFold(v.Transport, "TLS") {
+			a.Port = 5061
+		}
+	}
+	ap, ok := a.AddrPort()
+	if !ok || ap.Addr().IsMulticast() || ap.Addr().IsUnspecified() || ap.Addr().String() == "255.255.255.255" {
+		return nil, false
+	}
+	return c.cfg.Sockets.Flow(Endpoint{Transport: flow.Transport(strings.ToUpper(v.Transport)), Remote: a})
+}
