@@ -1,0 +1,292 @@
+package edge
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
+	"p2psip/interwork/proxy"
+	"p2psip/overlay"
+)
+
+// phone is one binding (RFC 3261 §10): a device of a user and where it is reached. Fields are guarded by Edge.mu, the
+// owner of the table.
+type phone struct {
+	id      string // of the device, see deviceID
+	claim          // as registered; claim.expires is what was granted
+	callID  string
+	cseq    uint32
+	until   time.Time
+	agent   string // User-Agent, for people
+	source  proxy.Endpoint
+	reach   proxy.Endpoint // where requests go; Remote.Port 0: only the connection it registered over leads there
+	conn    flow.Flow      // the connection, nil for UDP and after a restart
+	expiry  *entry
+	dialing bool
+	dialled time.Time
+}
+
+// user is one address of record with its phones and how its record in the overlay stands. Guarded by Edge.mu.
+type user struct {
+	aor    overlay.AOR
+	phones []*phone
+
+	// desired counts changes of the set of devices; published is the last count that the overlay confirmed, with the set
+	// as it was then.
+	desired   uint64
+	published uint64
+	devices   map[string]uint16 // device to q, as published
+
+	running  bool // a publication is under way or queued
+	err      error
+	since    time.Time // of the first failure in a row
+	attempts int
+	retry    *entry
+	next     time.Time
+}
+
+// device finds a phone by its device identifier.
+func (u *user) device(id string) *phone {
+	for _, p := range u.phones {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// at finds a phone by its contact.
+func (u *user) at(uri sip.Uri) *phone {
+	for _, p := range u.phones {
+		if equalURI(p.uri, uri) {
+			return p
+		}
+	}
+	return nil
+}
+
+// set gives what is to be published.
+func (u *user) set() []overlay.Device {
+	ds := make([]overlay.Device, 0, len(u.phones))
+	for _, p := range u.phones {
+		ds = append(ds, overlay.Device{ID: p.id, Q: p.q, Expires: p.until})
+	}
+	return ds
+}
+
+// current says that the overlay knows the device as it is now.
+func (u *user) current(p *phone) bool {
+	q, ok := u.devices[p.id]
+	return ok && q == p.q
+}
+
+// deviceID names a device: opaque, and the same as long as the device is (it becomes the gr of its GRUU). The instance
+// alone decides for a phone that sends one, so that it keeps its name at another node; otherwise where its contact points
+// does, mixed with this node's secret, because an address is easily guessed from a plain hash.
+func deviceID(secret []byte, aor overlay.AOR, c *claim) string {
+	var sum []byte
+	if c.instance != "" {
+		h := sha256.Sum256([]byte("p2psip device\x00" + aor.String() + "\x00" + strings.ToLower(c.instance)))
+		sum = h[:]
+	} else {
+		sum = placeID(secret, aor, c)
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:15]))
+}
+
+func placeID(secret []byte, aor overlay.AOR, c *claim) []byte {
+	m := hmac.New(sha256.New, secret)
+	m.Write([]byte("p2psip contact\x00" + aor.String() + "\x00" + uriKey(c.uri)))
+	return m.Sum(nil)
+}
+
+// reachOf says where requests for a contact go that was registered over f.
+//
+// A phone that names the address it sends from is taken at its word: port and transport are those of its Contact. One
+// that names another is behind a NAT or mistaken, and is reached where it sent from (the idea of RFC 3581, and the only
+// safe thing: a Contact must not make this node send to a third party).
+func reachOf(f flow.Flow, uri sip.Uri) proxy.Endpoint {
+	e := proxy.EndpointOf(f)
+	remote, _ := netip.ParseAddr(e.Remote.Host)
+	ip, ok := hostIP(uri.Host)
+	if !ok || ip != remote.Unmap() {
+		if f.Reliable() {
+			e.Remote.Port = 0 // the far port of a connection accepts none
+		}
+		return e
+	}
+	want, secure := e.Transport, uri.Scheme == "sips"
+	if t, ok := param(uri.UriParams, "transport"); ok {
+		switch strings.ToLower(t) {
+		case "udp":
+			want = flow.TransportUDP
+		case "tcp":
+			want = flow.TransportTCP
+		case "tls":
+			want = flow.TransportTLS
+		}
+	}
+	if secure {
+		want = flow.TransportTLS
+	}
+	if want != e.Transport {
+		e.Transport, e.Local = want, flow.Addr{}
+	}
+	e.Remote.Port = uri.Port
+	if uri.Port == 0 {
+		e.Remote.Port = 5060
+		if want == flow.TransportTLS {
+			e.Remote.Port = 5061
+		}
+	}
+	return e
+}
+
+// alive says that a connection can still be used.
+func alive(f flow.Flow) bool {
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.Done():
+		return false
+	default:
+		return true // also for UDP, whose Done is nil
+	}
+}
+
+// target gives where a request for the phone goes. Its URI is the Contact without headers: they are kept, and shown, but
+// never applied (RFC 3261 §19.1.5, RFC 4475 §3.3.14).
+func (e *Edge) target(p *phone) proxy.Target {
+	uri := *p.uri.Clone()
+	uri.Headers = nil
+	t := proxy.Target{URI: uri, Q: p.q, ID: p.id}
+	switch {
+	case p.conn != nil && alive(p.conn):
+		t.Flow = p.conn
+	case p.reach.Remote.Port == 0:
+	default:
+		if f, ok := e.c.Flows.Flow(p.reach); ok && alive(f) {
+			t.Flow = f
+		}
+	}
+	return t
+}
+
+// Bindings gives the living contacts of a user of this node, the preferred first. It implements proxy.Edge.
+func (e *Edge) Bindings(aor overlay.AOR) []proxy.Target {
+	now := e.c.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	u := e.users[aor]
+	if u == nil {
+		return nil
+	}
+	var ts []proxy.Target
+	for _, p := range u.phones {
+		if !now.Before(p.until) {
+			continue
+		}
+		t := e.target(p)
+		if t.Flow == nil {
+			e.redial(p)
+		}
+		ts = append(ts, t)
+	}
+	slices.SortStableFunc(ts, func(a, b proxy.Target) int { return int(b.Q) - int(a.Q) })
+	return ts
+}
+
+// Contact finds the living binding whose Contact equals uri, whoever's it is. It implements proxy.Edge.
+func (e *Edge) Contact(uri sip.Uri) (proxy.Target, bool) {
+	now := e.c.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range e.places[uriKey(uri)] {
+		plain := *p.uri.Clone()
+		plain.Headers = nil
+		if now.Before(p.until) && equalURI(plain, uri) {
+			t := e.target(p)
+			if t.Flow == nil {
+				e.redial(p)
+			}
+			return t, true
+		}
+	}
+	return proxy.Target{}, false
+}
+
+// link and unlink keep the indexes in step with a phone's contact and source. Callers hold mu.
+func (e *Edge) link(p *phone) {
+	k := uriKey(p.uri)
+	e.places[k] = append(e.places[k], p)
+	for _, s := range p.sources() {
+		e.sources[s]++
+	}
+}
+
+func (e *Edge) unlink(p *phone) {
+	k := uriKey(p.uri)
+	e.places[k] = slices.DeleteFunc(e.places[k], func(q *phone) bool { return q == p })
+	if len(e.places[k]) == 0 {
+		delete(e.places, k)
+	}
+	for _, s := range p.sources() {
+		if e.sources[s]--; e.sources[s] <= 0 {
+			delete(e.sources, s)
+		}
+	}
+}
+
+// source is an address that requests come from.
+type source struct {
+	transport flow.Transport
+	addr      flow.Addr
+}
+
+// sources gives the one or two addresses that requests of the phone come from.
+func (p *phone) sources() []source {
+	from := []source{{p.source.Transport, p.source.Remote}}
+	if s := (source{p.reach.Transport, p.reach.Remote}); s != from[0] && s.addr.Port != 0 {
+		from = append(from, s)
+	}
+	return from
+}
+
+// known says that the flow leads to a registered phone.
+func (e *Edge) known(f flow.Flow) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sources[source{f.Transport(), f.Remote()}] > 0
+}
+
+// remove takes a phone out of its user and the indexes. Callers hold mu, and say afterwards that the set changed.
+func (e *Edge) remove(u *user, p *phone) {
+	e.agenda.drop(p.expiry)
+	e.unlink(p)
+	u.phones = slices.DeleteFunc(u.phones, func(q *phone) bool { return q == p })
+}
+
+// expire is what the agenda does at the end of a binding.
+func (e *Edge) expire(u *user, p *phone) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || u.device(p.id) != p {
+		return
+	}
+	if left := p.until.Sub(e.c.Now()); left > 0 {
+		p.expiry = e.agenda.add(p.until, func() { e.expire(u, p) })
+		return
+	}
+	e.log.Info("a phone's registration ran out", "user", u.aor, "contact", p.uri.Addr())
+	e.remove(u, p)
+	e.changed(u)
+	e.save()
+}

@@ -1,0 +1,43 @@
+// Package edge is the side of a node that faces phones: the registrar (RFC 3261 §10) for the users of this node's
+// credential, the gate that decides which requests of a phone are let in (digest authentication, RFC 3261 §22, RFC 7616,
+// RFC 8760), and the table of registered phones that the proxy delivers to.
+//
+// # What it promises
+//
+//   - A 200 to a REGISTER means three things: the binding is in this process, it is on disk (it survives SIGKILL), and,
+//     when the registration changed which devices a user has, a write quorum of the overlay has confirmed it.
+//   - A phone whose registration has not changed is answered without waiting for the overlay.
+//   - When the overlay cannot be reached, the binding is kept, so that the phones of one node still reach one another. The
+//     REGISTER is answered 503 with Retry-After, Status says "registered here, not published" and why, and the package
+//     tries again by itself, with growing pauses, until it succeeds.
+//   - A binding that expires or is removed is taken out of the overlay as well.
+//   - A clear-text password is never stored, and never logged.
+//
+// # What it never does
+//
+// It never blocks the goroutine that delivers messages: saving and publishing happen on goroutines that Edge owns, bounded
+// in number, and the response is sent when they are done. It opens no socket; flows to phones come from Config.Flows. It
+// gives no user a contact whose address was only claimed: a phone whose Contact names another host than the one its
+// REGISTER came from is reached where it came from.
+//
+// # Which way data flows
+//
+//	phone -> flow -> transaction -> proxy -> Admit      (401, 407, 403 or let in)
+//	                                      -> Register   -> contact.go parse -> registrar.go check -> bindings.go apply
+//	                                                       -> store.go save -> publication.go publish -> response
+//	                                      -> Bindings   (targets for a request to a local user)
+//
+// # Files in the data directory
+//
+//	users.json      who may authenticate: digest secrets (HA1), written by `p2psip user add`, read when it changes
+//	bindings.json   registered phones, written by the running node
+//	edge.key        32 random bytes: makes device identifiers stable and opaque
+//
+// All three are readable by their owner only, and replaced atomically.
+//
+// # One device, one binding
+//
+// A phone that sends +sip.instance (RFC 5626 §4.1) is known by it: registering again from another address replaces its
+// old contact instead of leaving a dead one beside it. A phone that sends none is known by the user, host and port of its
+// contact. Several contacts of one instance in one REGISTER stay apart.
+package edge
