@@ -111,8 +111,7 @@ func (d *digest) check(c credentials, method, requestURI string, lookup func(str
 		return overlay.AOR{}, misaddressed
 	}
 	aor, ha1 := d.secret(c, lookup)
-	ha2 := c.Algorithm.hash(method + ":" + c.URI)
-	want := c.Algorithm.hash(strings.Join([]string{ha1, c.Nonce, c.nc, c.CNonce, c.QOP, ha2}, ":"))
+	want := c.expected(ha1, method)
 	if subtle.ConstantTimeCompare([]byte(want), []byte(c.Response)) != 1 || aor.IsZero() {
 		return overlay.AOR{}, denied
 	}
@@ -121,6 +120,12 @@ func (d *digest) check(c credentials, method, requestURI string, lookup func(str
 		return overlay.AOR{}, stale
 	}
 	return aor, confirmed
+}
+
+// expected is the response that the holder of ha1 gives (RFC 7616 §3.4.1, with qop).
+func (c credentials) expected(ha1, method string) string {
+	ha2 := c.Algorithm.hash(method + ":" + c.URI)
+	return c.Algorithm.hash(strings.Join([]string{ha1, c.Nonce, c.nc, c.CNonce, c.QOP, ha2}, ":"))
 }
 
 // secret finds the user and HA1 for the username as the phone wrote it. For somebody unknown it gives the zero AOR and a

@@ -167,7 +167,9 @@ func (e *Edge) publishOnce(u *user) (again bool) {
 		}
 		e.tidy(u)
 	}
-	e.save() // what is published is kept too, so that a removal cut short by SIGKILL is finished
+	if err == nil {
+		e.save() // what is published is kept too, so that a removal cut short by SIGKILL is finished
+	}
 	ready := e.takeReady()
 	e.mu.Unlock()
 
