@@ -247,11 +247,14 @@ type unacked struct {
 	interval time.Duration
 	waited   time.Duration
 	timer    *time.Timer
+	done     chan struct{} // closed when it need not be repeated any more
 }
 
+// stop is called once, with the call's lock held, by whoever takes u away from the call.
 func (u *unacked) stop() {
 	if u != nil {
 		u.timer.Stop()
+		close(u.done)
 	}
 }
 
@@ -267,7 +270,7 @@ func (c *Call) respond2xx(tx *transaction.Server, offer *description) error {
 		return err
 	}
 	t := c.p.layer.Timers()
-	u := &unacked{cseq: req.CSeq().SeqNo, offered: offer == nil, interval: t.T1}
+	u := &unacked{cseq: req.CSeq().SeqNo, offered: offer == nil, interval: t.T1, done: make(chan struct{})}
 	c.unacked.stop()
 	c.unacked = u
 	u.timer = time.AfterFunc(u.interval, func() { c.again(u, tx, res) })

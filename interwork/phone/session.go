@@ -27,10 +27,8 @@ func (c *Call) modify(ctx context.Context, hold bool) error {
 	if hold {
 		what = "hold"
 	}
-	c.mu.Lock()
-	if c.dlg == nil || c.states.over() || c.modifying || c.unacked != nil {
-		c.mu.Unlock()
-		return fmt.Errorf("%s: %w", what, ErrState)
+	if err := c.settled(ctx); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	c.modifying = true
 	before := c.held
@@ -49,6 +47,28 @@ func (c *Call) modify(ctx context.Context, hold bool) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// settled waits for the ACK of an INVITE this side has accepted, before which it may not send its own (§14.1). On success
+// c.mu is held.
+func (c *Call) settled(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		if c.dlg == nil || c.states.over() || c.modifying {
+			c.mu.Unlock()
+			return ErrState
+		}
+		if c.unacked == nil {
+			return nil
+		}
+		acked := c.unacked.done
+		c.mu.Unlock()
+		select {
+		case <-acked:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (c *Call) reinvite(ctx context.Context) error {
