@@ -33,10 +33,24 @@ var defaultListen = []string{"/ip4/0.0.0.0/tcp/5080", "/ip4/0.0.0.0/udp/5080/qui
 // DefaultListen gives the multiaddrs a node listens on if not told otherwise.
 func DefaultListen() []string { return append([]string(nil), defaultListen...) }
 
-// newHost makes the libp2p host of a node: TCP with Noise, and QUIC.
-func newHost(key crypto.PrivKey, listen []string, t Timing) (host.Host, error) {
+// HostConfig says how a libp2p host is made.
+type HostConfig struct {
+	Key    crypto.PrivKey
+	Listen []string // multiaddrs; none means DefaultListen
+	Timing Timing
+	// Dial replaces the way TCP connections are made, nil for the usual one. Benchmarks put distance in here.
+	Dial tcp.DialerForAddr
+}
+
+// NewHost makes the libp2p host of a node: TCP with Noise, and QUIC.
+func NewHost(c HostConfig) (host.Host, error) {
+	listen, t := c.Listen, c.Timing.withDefaults()
 	if len(listen) == 0 {
 		listen = defaultListen
+	}
+	var tcpOptions []any
+	if c.Dial != nil {
+		tcpOptions = append(tcpOptions, tcp.WithDialerForAddr(c.Dial))
 	}
 	cm, err := connmgr.NewConnManager(connLow, connHigh, connmgr.WithGracePeriod(connGrace))
 	if err != nil {
@@ -56,9 +70,9 @@ func newHost(key crypto.PrivKey, listen []string, t Timing) (host.Host, error) {
 		return nil, err
 	}
 	h, err := libp2p.New(
-		libp2p.Identity(key),
+		libp2p.Identity(c.Key),
 		libp2p.ListenAddrStrings(listen...),
-		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(tcp.NewTCPTransport, tcpOptions...),
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ConnectionManager(cm),

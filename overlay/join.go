@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"p2psip/overlay/datadir"
 )
@@ -68,8 +71,20 @@ func (o *Peer) alone() bool {
 	return len(o.join.seeds)+len(o.join.met) == 0 && o.dht.RoutingTable().Size() == 0
 }
 
+// neighbours counts the nodes of the routing table that are connected. The table alone proves nothing: kad-dht keeps a
+// node there until it next fails to answer a question.
+func (o *Peer) neighbours() int {
+	n := 0
+	for _, p := range o.dht.RoutingTable().ListPeers() {
+		if o.host.Network().Connectedness(p) == network.Connected {
+			n++
+		}
+	}
+	return n
+}
+
 // joined says that the node is among others, or alone by right.
-func (o *Peer) joined() bool { return o.dht.RoutingTable().Size() > 0 || o.alone() }
+func (o *Peer) joined() bool { return o.neighbours() > 0 || o.alone() }
 
 // joinTrouble says in a sentence why the node has not joined, and what to do.
 func (o *Peer) joinTrouble() string {
@@ -105,7 +120,7 @@ func (j *joiner) run() {
 	was := false
 	saved := j.o.now()
 	for {
-		is := j.o.dht.RoutingTable().Size() > 0
+		is := j.o.neighbours() > 0
 		switch {
 		case is && !was:
 			j.arrived()
@@ -115,7 +130,7 @@ func (j *joiner) run() {
 		}
 		was = is
 		wait := fewPeersEvery
-		if !is || j.o.dht.RoutingTable().Size() < fewPeers {
+		if !is || j.o.neighbours() < fewPeers {
 			reached := j.round(ctx)
 			if !is && !reached {
 				wait = jitter(pause)
@@ -139,7 +154,7 @@ func (j *joiner) run() {
 func (j *joiner) pauseFor(ctx context.Context, d time.Duration, events <-chan any) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	before := j.o.dht.RoutingTable().Size() > 0
+	before := j.o.neighbours() > 0
 	for {
 		select {
 		case <-t.C:
@@ -151,7 +166,7 @@ func (j *joiner) pauseFor(ctx context.Context, d time.Duration, events <-chan an
 			if !before && !sleep(ctx, 20*time.Millisecond) {
 				return false
 			}
-			if (j.o.dht.RoutingTable().Size() > 0) != before {
+			if (j.o.neighbours() > 0) != before {
 				return true
 			}
 		case <-ctx.Done():
@@ -169,7 +184,7 @@ func (j *joiner) arrived() {
 		close(j.joined)
 	}
 	j.mu.Unlock()
-	j.o.log.Info("joined the overlay", "overlay", j.o.doc.ID, "neighbours", j.o.dht.RoutingTable().Size())
+	j.o.log.Info("joined the overlay", "overlay", j.o.doc.ID, "neighbours", j.o.neighbours())
 	j.o.start(func() {
 		select {
 		case <-j.o.dht.RefreshRoutingTable():
@@ -185,6 +200,11 @@ func (j *joiner) arrived() {
 func (j *joiner) round(ctx context.Context) bool {
 	j.mu.Lock()
 	targets := append(append([]peer.AddrInfo(nil), j.seeds...), j.met...)
+	for _, p := range j.o.dht.RoutingTable().NearestPeers(kadID(string(j.o.host.ID())), maxRemembered) {
+		targets = append(targets, j.o.host.Peerstore().PeerInfo(p))
+	}
+	slices.SortStableFunc(targets, func(a, b peer.AddrInfo) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	targets = slices.CompactFunc(targets, func(a, b peer.AddrInfo) bool { return a.ID == b.ID })
 	if len(targets) == 0 && !j.once {
 		j.once = true
 		close(j.joined)
@@ -199,6 +219,7 @@ func (j *joiner) round(ctx context.Context) bool {
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(ctx, 2*j.o.timing.Dial)
 			defer cancel()
+			j.o.forgiveDial(ai.ID)
 			errs <- j.o.host.Connect(ctx, ai)
 		}()
 	}
@@ -219,6 +240,14 @@ func (j *joiner) round(ctx context.Context) bool {
 		j.o.log.Warn("joined nobody yet; trying on", "nodes_tried", len(targets), "error", clip(lastErr.Error()))
 	}
 	return reached
+}
+
+// forgiveDial makes libp2p forget that a node could not be reached before. It would refuse to try again for a time that
+// grows to minutes; but here a person waits for a call, or the node has its own pauses between attempts.
+func (o *Peer) forgiveDial(n NodeID) {
+	if s, ok := o.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		s.Backoff().Clear(n)
+	}
 }
 
 // startLAN begins to look for members by mDNS (RFC 6762) under a service name of this overlay's own.

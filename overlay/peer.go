@@ -96,7 +96,7 @@ func Start(c Config) (_ *Peer, err error) {
 		}
 	}()
 	if o.host == nil {
-		if o.host, err = newHost(c.Key, c.Listen, o.timing); err != nil {
+		if o.host, err = NewHost(HostConfig{Key: c.Key, Listen: c.Listen, Timing: o.timing}); err != nil {
 			return nil, err
 		}
 	}
@@ -244,7 +244,7 @@ type Status struct {
 	Name      string
 	Overlay   ID
 	Addrs     []string
-	Connected int    // nodes connected
+	Connected int    // nodes of the routing table that are connected
 	Routing   int    // nodes in the routing table
 	Joined    bool   // at least one other node is there, or none is to be expected
 	Trouble   string // why not joined, in a sentence with what to do
@@ -259,7 +259,7 @@ type Status struct {
 func (o *Peer) Status() Status {
 	s := Status{
 		Node: o.ID(), Name: o.Name(), Overlay: o.doc.ID, Addrs: o.Addrs(),
-		Connected: len(o.host.Network().Peers()), Routing: o.dht.RoutingTable().Size(),
+		Connected: o.neighbours(), Routing: o.dht.RoutingTable().Size(),
 		Joined: o.joined(), Requests: o.sender.requests.Load(), Failures: o.sender.failures.Load(),
 		Publish: o.regs.Status(),
 	}

@@ -113,6 +113,7 @@ func (o *Peer) connect(ctx context.Context, n NodeID, addrs []string) error {
 		ai.Addrs = found
 	}
 	o.host.Peerstore().AddAddrs(n, ai.Addrs, peerstore.TempAddrTTL)
+	o.forgiveDial(n)
 	return o.host.Connect(ctx, ai)
 }
 

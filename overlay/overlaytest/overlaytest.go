@@ -27,6 +27,7 @@ const ID = "p2psip.example"
 // configuration.
 func New(t testing.TB, n int, adjust func(i int, c *overlay.Config)) *Universe {
 	t.Helper()
+	overlay.SilenceLibraries()
 	a, err := overlay.NewAuthority(overlay.DocumentOptions{ID: ID}, time.Now())
 	if err != nil {
 		t.Fatal(err)
