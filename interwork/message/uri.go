@@ -111,6 +111,9 @@ func readURI(s string) (u sip.Uri, f *fault) {
 		if !has || name == "" || !allEscaped(name, isHeader) || !allEscaped(value, isHeader) {
 			return u, bad("malformed headers in URI")
 		}
+		if value == "" {
+			name += "=" // sipgo would write the name alone, which is no header
+		}
 		u.Headers = append(u.Headers, sip.HeaderKV{K: name, V: value})
 	}
 	return u, nil
