@@ -69,6 +69,9 @@ func readClaims(req *sip.Request, def time.Duration, max int) (claims []claim, a
 		return nil, false, refuse(403, "Too Many Contacts", "%d contacts in one request, %d are allowed", len(contacts), 2*max)
 	}
 	for _, h := range contacts {
+		if n := len(h.Value()); n > maxContactBytes {
+			return nil, false, refuse(400, "Contact Too Long", "a contact of %d bytes, %d are allowed", n, maxContactBytes)
+		}
 		c, bad := readClaim(h)
 		if bad != nil {
 			return nil, false, bad
@@ -93,9 +96,6 @@ func readClaim(h *sip.ContactHeader) (claim, *refusal) {
 	c := claim{uri: h.Address, display: h.DisplayName, q: 1000}
 	if c.uri.Scheme != "sip" && c.uri.Scheme != "sips" {
 		return c, refuse(400, "Contact Is Not a SIP URI", "a contact of the scheme %q cannot be reached here", clip(c.uri.Scheme))
-	}
-	if n := len(h.Value()); n > maxContactBytes {
-		return c, refuse(400, "Contact Too Long", "a contact of %d bytes, %d are allowed", n, maxContactBytes)
 	}
 	for _, kv := range h.Params {
 		switch strings.ToLower(kv.K) {
