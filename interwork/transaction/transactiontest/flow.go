@@ -97,15 +97,20 @@ func (f *Flow) Send(b []byte) error {
 	return nil
 }
 
-// Take gives the messages sent since the last call. It panics on bytes that are no SIP message: nothing of ours may send
-// such.
-func (f *Flow) Take() []sip.Message {
+// Raw gives the bytes of the messages sent since the last call.
+func (f *Flow) Raw() [][]byte {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	raw := f.raw
 	f.raw = nil
-	f.mu.Unlock()
+	return raw
+}
+
+// Take gives the messages sent since the last call. It panics on bytes that are no SIP message: nothing of ours may send
+// such, except in answer to what was none.
+func (f *Flow) Take() []sip.Message {
 	var out []sip.Message
-	for _, b := range raw {
+	for _, b := range f.Raw() {
 		m, err := message.Parse(b, true)
 		if err != nil {
 			panic("sent a message that does not parse: " + err.Error() + "\n" + string(b))

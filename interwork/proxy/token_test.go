@@ -1,0 +1,145 @@
+package proxy
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
+)
+
+var endpoints = []Endpoint{
+	{flow.TransportUDP, flow.Addr{Host: "127.0.0.1", Port: 5060}, flow.Addr{Host: "127.0.0.1", Port: 40000}},
+	{flow.TransportTCP, flow.Addr{Host: "192.0.2.1", Port: 5060}, flow.Addr{Host: "198.51.100.7", Port: 1}},
+	{flow.TransportTLS, flow.Addr{Host: "::1", Port: 5061}, flow.Addr{Host: "2001:db8::7", Port: 65535}},
+}
+
+func TestToken(t *testing.T) {
+	ours := tokens{key: deriveKey(bytes.Repeat([]byte{1}, 32), "flow token")}
+	theirs := tokens{key: deriveKey(bytes.Repeat([]byte{2}, 32), "flow token")}
+	for _, e := range endpoints {
+		s := ours.make(e)
+		if got, ok := ours.read(s); !ok || got != e {
+			t.Errorf("%v became %v, %v", e, got, ok)
+		}
+		if _, ok := theirs.read(s); ok {
+			t.Error("a token of another secret was taken")
+		}
+		for i := range s {
+			b := []byte(s)
+			b[i] ^= 1
+			if got, ok := ours.read(string(b)); ok && got != e {
+				t.Errorf("a changed token was taken: %s gives %v", b, got)
+			} else if ok && string(b) != s {
+				t.Errorf("two spellings of one token: %s and %s", s, b)
+			}
+		}
+	}
+	if s := ours.make(Endpoint{Transport: flow.TransportP2P}); s != "" {
+		t.Errorf("a token for no address: %s", s)
+	}
+}
+
+func FuzzToken(f *testing.F) {
+	k := tokens{key: deriveKey(bytes.Repeat([]byte{1}, 32), "flow token")}
+	for _, e := range endpoints {
+		f.Add(k.make(e))
+	}
+	f.Add("")
+	f.Fuzz(func(t *testing.T, s string) {
+		if e, ok := k.read(s); ok && k.make(e) != s {
+			t.Errorf("%q was taken, but is not what is made for %v", s, e)
+		}
+	})
+}
+
+func FuzzRoute(f *testing.F) {
+	f.Add(`<sip:a@b;lr>, "x, y" <sip:c;lr>;p="q,>"`)
+	f.Add(`sip:a`)
+	f.Add(`,,<sip:[::1]:5060>`)
+	f.Add(`"\"`)
+	f.Fuzz(func(t *testing.T, line string) {
+		rs, ok := appendRoutes(nil, line)
+		if ok && len(rs) > maxRoutes {
+			t.Errorf("%d routes", len(rs))
+		}
+		for _, part := range splitList(line) {
+			if len(part) > len(line) {
+				t.Errorf("%q from %q", part, line)
+			}
+		}
+	})
+}
+
+func TestSplitList(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want []string
+	}{
+		{`<sip:a,b>, "x,\"y" <sip:c>;q="1,2" ,z`, []string{`<sip:a,b>`, `"x,\"y" <sip:c>;q="1,2"`, `z`}},
+		{``, []string{``}},
+		{`a`, []string{`a`}},
+	} {
+		got := splitList(c.in)
+		if len(got) != len(c.want) {
+			t.Errorf("%q: %q", c.in, got)
+			continue
+		}
+		for i := range got {
+			if got[i] != c.want[i] {
+				t.Errorf("%q: %q", c.in, got)
+			}
+		}
+	}
+}
+
+func TestBranchProof(t *testing.T) {
+	b := branches{key: deriveKey(bytes.Repeat([]byte{1}, 32), "branch")}
+	below := &sip.ViaHeader{Host: "192.0.2.1", Port: 5060, Params: sip.HeaderParams{{K: "branch", V: "z9hG4bK1"}, {K: "rport", V: "9"}}}
+	s := b.make(below, "0123456789abcdef")
+	if !b.proves(s, below) {
+		t.Error("the proof of our own branch does not hold")
+	}
+	for _, other := range []*sip.ViaHeader{
+		{Host: "192.0.2.2", Port: 5060, Params: below.Params}, {Host: "192.0.2.1", Port: 5061, Params: below.Params},
+		{Host: "192.0.2.1", Port: 5060, Params: sip.HeaderParams{{K: "branch", V: "z9hG4bK1"}, {K: "rport", V: "8"}}},
+		{Host: "192.0.2.1", Port: 5060, Params: sip.HeaderParams{{K: "branch", V: "z9hG4bK1"}, {K: "rport", V: "9"}, {K: "received", V: "1.1.1.1"}}},
+		nil,
+	} {
+		if b.proves(s, other) {
+			t.Errorf("the proof holds for %v", other)
+		}
+	}
+	if b.make(below, "") == b.make(below, "") {
+		t.Error("two branches are equal")
+	}
+}
+
+func TestOwn(t *testing.T) {
+	cfg := Config{OID: "p2psip.example", NodeName: "k51.p2psip.example", Advertise: "192.0.2.1",
+		Own: []flow.Addr{{Host: "127.0.0.1", Port: 5060}, {Host: "0.0.0.0", Port: 5070}, {Host: "::1", Port: 5061}}}
+	o := newOwn(&cfg)
+	for _, c := range []struct {
+		uri  string
+		want bool
+	}{
+		{"sip:p2psip.example", true}, {"sip:P2PSIP.example.", true}, {"sip:x@K51.p2psip.example", true},
+		{"sip:127.0.0.1", true}, {"sip:127.0.0.1:5060", true}, {"sip:localhost", true}, {"sip:127.0.0.1:5061", false},
+		{"sip:192.0.2.1:5070", true}, {"sip:127.0.0.1:5070", true}, {"sip:192.0.2.1", false},
+		{"sips:[::1]", true}, {"sip:[::1];transport=tls", true}, {"sip:[0:0::1]:5061", true}, {"sip:[::1]", false},
+		{"sip:k52.p2psip.example", false}, {"sip:evilp2psip.example", false}, {"sip:10.0.0.1", false},
+	} {
+		var u sip.Uri
+		if err := sip.ParseUri(c.uri, &u); err != nil {
+			t.Fatal(err)
+		}
+		if got := o.uri(&u, nil); got != c.want {
+			t.Errorf("%s: %v", c.uri, got)
+		}
+	}
+	f := fakeFlow(flow.TransportUDP, "0.0.0.0", 5070)
+	if got := o.stamp(f); got.Host != "192.0.2.1" || !o.is(got.Host, got.Port, false, nil) {
+		t.Errorf("the stamp of a wildcard socket is %v", got)
+	}
+}
