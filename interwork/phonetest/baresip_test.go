@@ -6,15 +6,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/icholy/digest"
 )
 
-// registrar is the least that a phone can register with: it believes everything.
-func registrar(t *testing.T, status string) (addr string, requests <-chan string) {
+// registrar is the least that a phone can register with. reply gets the request and gives the status line's end and
+// whole further headers.
+func registrar(t *testing.T, reply func(Message) (status, headers string)) (addr string, requests <-chan Message) {
 	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := make(chan string, 16)
+	got := make(chan Message, 16)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -24,21 +27,14 @@ func registrar(t *testing.T, status string) (addr string, requests <-chan string
 			if err != nil {
 				return
 			}
-			m := string(buf[:n])
+			m := Message{Text: string(buf[:n])}
+			status, headers := reply(m)
 			var b strings.Builder
-			b.WriteString("SIP/2.0 " + status + "\r\n")
-			for line := range strings.Lines(m) {
-				name, _, _ := strings.Cut(line, ":")
-				switch name {
-				case "To":
-					line = strings.TrimRight(line, "\r\n") + ";tag=r\r\n"
-				case "Via", "From", "Call-ID", "CSeq", "Contact":
-				default:
-					continue
-				}
-				b.WriteString(line)
+			b.WriteString("SIP/2.0 " + status + "\r\n" + headers)
+			for _, name := range []string{"Via", "From", "Call-ID", "CSeq", "Contact"} {
+				b.WriteString(name + ": " + m.Header(name) + "\r\n")
 			}
-			b.WriteString("Content-Length: 0\r\n\r\n")
+			b.WriteString("To: " + m.Header("To") + ";tag=r\r\nContent-Length: 0\r\n\r\n")
 			_, _ = pc.WriteTo([]byte(b.String()), from)
 			select {
 			case got <- m:
@@ -50,25 +46,28 @@ func registrar(t *testing.T, status string) (addr string, requests <-chan string
 	return pc.LocalAddr().String(), got
 }
 
+func accept(Message) (status, headers string) { return "200 OK", "" }
+func forbid(Message) (status, headers string) { return "403 Forbidden", "" }
+
 func TestBaresipRegisters(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	proxy, requests := registrar(t, "200 OK")
+	proxy, requests := registrar(t, accept)
 	alice := StartBaresip(t, BaresipConfig{AOR: aliceAOR, Proxy: proxy})
 	if err := alice.Register(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if m := <-requests; !strings.Contains(m, "expires=60") {
-		t.Errorf("registered with\n%s", m)
+	if m := <-requests; !strings.Contains(m.Text, "expires=60") {
+		t.Errorf("registered with\n%s", m.Text)
 	}
 	if err := alice.Unregister(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if m := <-requests; !strings.Contains(m, "expires=0") {
-		t.Errorf("unregistered with\n%s", m)
+	if m := <-requests; !strings.Contains(m.Text, "expires=0") {
+		t.Errorf("unregistered with\n%s", m.Text)
 	}
 
-	proxy, _ = registrar(t, "403 Forbidden")
+	proxy, _ = registrar(t, forbid)
 	mallory := StartBaresip(t, BaresipConfig{AOR: aliceAOR, Proxy: proxy})
 	if err := mallory.Register(ctx); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("refused registration: %v", err)
@@ -78,18 +77,18 @@ func TestBaresipRegisters(t *testing.T) {
 func TestSIPpRegisters(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	proxy, requests := registrar(t, "200 OK")
+	proxy, requests := registrar(t, accept)
 	bob := NewSIPp(t, SIPpConfig{AOR: bobAOR, Proxy: proxy})
 	if err := bob.Register(ctx, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if m := <-requests; !strings.Contains(m, "Contact: <sip:bob@"+bob.Addr()+">;expires=3600") {
-		t.Errorf("registered with\n%s", m)
+	if m := <-requests; !strings.Contains(m.Text, "Contact: <sip:bob@"+bob.Addr()+">;expires=3600") {
+		t.Errorf("registered with\n%s", m.Text)
 	}
 	if err := bob.Unregister(ctx); err != nil {
 		t.Fatal(err)
 	}
-	proxy, _ = registrar(t, "403 Forbidden")
+	proxy, _ = registrar(t, forbid)
 	if err := NewSIPp(t, SIPpConfig{AOR: bobAOR, Proxy: proxy}).Register(ctx, time.Hour); err == nil {
 		t.Error("a refused registration passes for a good one")
 	}
@@ -202,5 +201,34 @@ func TestBaresipFails(t *testing.T) {
 	}
 	if err := run.Wait(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// Both programs know MD5 only. baresip 1.0 gives up when it meets any other algorithm, even beside MD5; SIPp 3.6 looks at
+// the first challenge. So this one comes alone.
+func TestDigest(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	proxy, _ := registrar(t, func(m Message) (status, headers string) {
+		if have, err := digest.ParseCredentials(m.Header("Authorization")); err == nil {
+			c := digest.Challenge{Realm: "p2psip.example", Nonce: "n1", QOP: []string{"auth"}, Algorithm: "MD5"}
+			want, err := digest.Digest(&c, digest.Options{
+				Method: "REGISTER", URI: have.URI, Count: 1, Cnonce: have.Cnonce, Username: have.Username, Password: "Mellon",
+			})
+			if err == nil && want.Response == have.Response {
+				return accept(m)
+			}
+		}
+		return "401 Unauthorized", "WWW-Authenticate: Digest realm=\"p2psip.example\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n"
+	})
+	for password, good := range map[string]bool{"Mellon": true, "friend": false} {
+		err := NewSIPp(t, SIPpConfig{AOR: bobAOR, Proxy: proxy, Password: password}).Register(ctx, time.Hour)
+		if (err == nil) != good {
+			t.Errorf("SIPp with password %s: %v", password, err)
+		}
+		err = StartBaresip(t, BaresipConfig{AOR: aliceAOR, Proxy: proxy, Password: password}).Register(ctx)
+		if (err == nil) != good {
+			t.Errorf("baresip with password %s: %v", password, err)
+		}
 	}
 }
