@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -203,8 +202,7 @@ func (j *joiner) round(ctx context.Context) bool {
 	for _, p := range j.o.dht.RoutingTable().NearestPeers(kadID(string(j.o.host.ID())), maxRemembered) {
 		targets = append(targets, j.o.host.Peerstore().PeerInfo(p))
 	}
-	slices.SortStableFunc(targets, func(a, b peer.AddrInfo) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	targets = slices.CompactFunc(targets, func(a, b peer.AddrInfo) bool { return a.ID == b.ID })
+	targets = gather(targets)
 	if len(targets) == 0 && !j.once {
 		j.once = true
 		close(j.joined)
@@ -248,6 +246,21 @@ func (o *Peer) forgiveDial(n NodeID) {
 	if s, ok := o.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
 		s.Backoff().Clear(n)
 	}
+}
+
+// gather makes one entry of several for the same node.
+func gather(list []peer.AddrInfo) []peer.AddrInfo {
+	var out []peer.AddrInfo
+	at := map[NodeID]int{}
+	for _, ai := range list {
+		if i, ok := at[ai.ID]; ok {
+			out[i].Addrs = append(slices.Clip(out[i].Addrs), ai.Addrs...)
+			continue
+		}
+		at[ai.ID] = len(out)
+		out = append(out, ai)
+	}
+	return out
 }
 
 // startLAN begins to look for members by mDNS (RFC 6762) under a service name of this overlay's own.

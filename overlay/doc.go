@@ -1,0 +1,41 @@
+// Package overlay is what the draft calls the P2PSIP overlay: it finds, for a SIP URI, the nodes where that user can be
+// reached, without any server that knows. It speaks no SIP.
+//
+// # Who is in it
+//
+// An overlay is named by a domain name, its identifier (ID). Whoever founds one is its Authority, a root key that signs
+// two kinds of things: the overlay document (Document), a small file with all that a volunteer needs to join, and member
+// credentials (Credential), X.509 certificates that say which users and which roles a node may speak for. A node is known
+// by its libp2p key, and the credential is bound to that very key. In an overlay with the open policy a node may do
+// without the root under the one name that follows from its key.
+//
+// # What it stores
+//
+// For each user there is one user routing record (Record). It is made of entries, one for each node where the user has a
+// phone. A node signs its own entry and no other, with a sequence number and an expiry; a user who leaves is an entry
+// without devices. Because entries stand on their own, merging two records is taking the newer entry for each node:
+// nodes that store a record do it, readers do it, and two phones that register at one moment on two nodes both end up in
+// it. entry.go gives the wire form.
+//
+// Every node checks every record, on storing and on reading: form, size, overlay, user, credential, signature, expiry,
+// sequence (validator.go).
+//
+// # How it finds and stores
+//
+// The nodes form a Kademlia DHT: go-libp2p-kad-dht under a protocol prefix of the overlay's own, its routing table, its
+// server side and its messages. The client side is this package's, because the time is lost there: walk.go goes to the
+// k nodes nearest to a key and does not wait for those that do not answer.
+//
+//   - Peer.Lookup answers with the first valid record and again when a newer one turns up.
+//   - Registrations.Set returns when a majority of the nearest nodes has confirmed storing the record. It publishes again
+//     at half life, after failures and after the node was cut off, until it is told otherwise.
+//
+// # How a node gets in
+//
+// Peer tries the addresses of the overlay document, those it was configured with, the nodes it met in earlier runs and
+// what it finds in the local network (mDNS), and again when it has lost all others (join.go). OpenStream and
+// HandleStreams carry SIP between members, each of whom shows a credential first (stream.go).
+//
+// What this package never does: hand out a record that did not pass the checks, use more than a bounded amount of memory
+// on behalf of a stranger, or say that something is stored before a majority has said so.
+package overlay
