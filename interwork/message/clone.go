@@ -61,8 +61,11 @@ func (b *builder) copy(h sip.Header) {
 			return
 		}
 		b.md.AppendHeader(h.Clone())
-	case *sip.ViaHeader, *sip.FromHeader, *sip.ToHeader, *sip.CSeqHeader, *sip.RouteHeader, *sip.RecordRouteHeader,
-		*sip.ReferToHeader, *sip.ReferredByHeader:
+	case *sip.RouteHeader:
+		b.routes++
+		b.md.AppendHeader(h.Clone())
+	case *sip.ViaHeader, *sip.FromHeader, *sip.ToHeader, *sip.CSeqHeader, *sip.RecordRouteHeader, *sip.ReferToHeader,
+		*sip.ReferredByHeader:
 		b.md.AppendHeader(sip.HeaderClone(h))
 	default:
 		b.plain(h)
@@ -87,6 +90,11 @@ func (b *builder) plain(h sip.Header) {
 		case hdrContact:
 			if b.contacts++; b.contacts == 1 {
 				seen = &sip.ContactHeader{DisplayName: a.display, Address: a.uri, Params: a.params}
+			}
+		case hdrRoute:
+			if b.routes++; b.routes == 1 { // the topmost is typed, as Parse leaves it
+				seen = &sip.RouteHeader{Address: a.uri}
+				h = seen
 			}
 		case hdrRecordRoute:
 			seen = &sip.RecordRouteHeader{Address: a.uri}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strconv"
-	"strings"
 )
 
 // Error is a message refused.
@@ -67,7 +66,7 @@ func (e *Error) Reply() []byte {
 	}
 	line("From", first[hdrFrom])
 	to := first[hdrTo]
-	if to != "" && !strings.Contains(strings.ToLower(to), "tag") {
+	if to != "" && !tagged(to) {
 		h := fnv.New64a()
 		h.Write([]byte(via[0]))
 		h.Write([]byte(first[hdrCallID]))
@@ -78,6 +77,12 @@ func (e *Error) Reply() []byte {
 	line("Call-ID", first[hdrCallID])
 	line("CSeq", first[hdrCSeq])
 	return append(b, "Content-Length: 0\r\n\r\n"...)
+}
+
+// tagged reports that a To has a tag, or is too broken to be given one.
+func tagged(to string) bool {
+	a, rest, f := readAddress(to)
+	return f != nil || rest != "" || a.params.Has("tag")
 }
 
 // fault is what the reading functions of this package return: a status and a reason, before it is known whether the

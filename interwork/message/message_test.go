@@ -250,6 +250,30 @@ func TestCloneSharesNothing(t *testing.T) {
 	}
 }
 
+// TestCloneAfterRemoveHeader: a clone's Route() is right even where sipgo's RemoveHeader was used instead of PopRoute.
+func TestCloneAfterRemoveHeader(t *testing.T) {
+	m, err := Parse(with("+=>Route: <sip:a;lr>, \"B\" <sip:b;lr>, <sip:c;lr>;x=y"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := m.(*sip.Request)
+	req.RemoveHeader("Route")
+	c := Clone(req)
+	if c.Route() == nil || c.Route().Address.Host != "b" || !PopRoute(c) || c.Route().Address.Host != "c" {
+		t.Errorf("Route() is %v", c.Route())
+	}
+}
+
+// TestReplyTag: a To gets a tag unless it has one, whatever else is spelled so.
+func TestReplyTag(t *testing.T) {
+	for to, want := range map[string]int{"\"tag\" <sip:b@c>": 1, "<sip:b@c>;Tag=x": 0, "sip:tag@c": 1} {
+		_, err := Parse(with("CSeq=>CSeq: 1 BYE", "To=>To: "+to), true)
+		if got := strings.Count(string(err.(*Error).Reply()), to+";tag="); got != want {
+			t.Errorf("%s: %s", to, err.(*Error).Reply())
+		}
+	}
+}
+
 func TestNewResponse(t *testing.T) {
 	m, err := Parse(with("Via=>Via: SIP/2.0/UDP h1;branch=z9hG4bK1, SIP/2.0/TCP h2", "+=>Record-Route: <sip:r;lr>", "+=>Timestamp: 5"), true)
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 // Parse reads and judges one whole SIP message: a datagram, whose octets beyond Content-Length are dropped and which needs
 // no Content-Length, or (datagram false) a frame, where Content-Length has to be exact and may be missing only when there
 // is no body. b is not kept. An error is always an *Error.
-func Parse(b []byte, datagram bool) (sip.Message, error) {
+func Parse(b []byte, datagram bool) (m sip.Message, err error) {
+	defer rescue(&m, &err, len(b))
 	n := headEnd(b)
 	if n < 0 {
 		n = len(b)
@@ -33,6 +34,13 @@ func Parse(b []byte, datagram bool) (sip.Message, error) {
 	return d.finish(body)
 }
 
+// rescue makes a panic cost the message it happened on and no more. None is known.
+func rescue(m *sip.Message, err *error, size int) {
+	if recover() != nil {
+		*m, *err = nil, &Error{Reason: "internal error", Fatal: true, Size: size}
+	}
+}
+
 // oversized refuses a message whose header section, of which head is the beginning, is too long.
 func oversized(head []byte, size int) error {
 	d := scan(string(head))
@@ -43,15 +51,7 @@ func oversized(head []byte, size int) error {
 
 // finish builds the message, or the error if anything is wrong.
 func (d *draft) finish(body []byte) (m sip.Message, err error) {
-	request, method := false, ""
-	defer func() {
-		// Nothing below is known to panic. If it does, it costs this message and no more.
-		if recover() != nil {
-			m, err = nil, &Error{Reason: "internal error", Fatal: d.fatal, Size: d.size}
-		}
-	}()
 	line, f := readStartLine(d.start)
-	request, method = line.request, line.method
 	if f != nil {
 		d.fail(f)
 	}
@@ -70,7 +70,7 @@ func (d *draft) finish(body []byte) (m sip.Message, err error) {
 		d.fault = f
 	}
 	e := &Error{Status: d.fault.status, Reason: d.fault.reason, Fatal: d.fatal, Size: d.size, fields: d.fields}
-	if !request || method == "ACK" {
+	if !line.request || line.method == "ACK" {
 		e.Status = 0
 	}
 	return nil, e

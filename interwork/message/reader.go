@@ -98,7 +98,8 @@ func (r *Reader) head() int {
 }
 
 // message reads the body that follows n octets of headers.
-func (r *Reader) message(n int) (sip.Message, error) {
+func (r *Reader) message(n int) (m sip.Message, err error) {
+	defer rescue(&m, &err, n)
 	if n > r.lim.Header {
 		return nil, oversized(r.buf[:r.lim.Header], n)
 	}
@@ -116,7 +117,7 @@ func (r *Reader) message(n int) (sip.Message, error) {
 				return nil, err
 			}
 		}
-		m, err := d.finish(r.buf[n:d.size])
+		m, err = d.finish(r.buf[n:d.size])
 		r.consume(d.size)
 		return m, err
 	}
