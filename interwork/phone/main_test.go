@@ -170,6 +170,9 @@ func (r *relay) handle(m sip.Message, from netip.AddrPort) {
 	if res, ok := m.(*sip.Response); ok {
 		message.PopVia(res)
 		via := res.Via()
+		if via == nil {
+			return
+		}
 		r.send(m, netip.MustParseAddrPort(net.JoinHostPort(via.Host, via.Params.GetOr("rport", "5060"))))
 		return
 	}
