@@ -34,8 +34,8 @@ const (
 	// DefaultQueueMessages and DefaultQueueBytes hold what a far side may fall behind: a burst, not a backlog.
 	DefaultQueueMessages = 256
 	DefaultQueueBytes    = 1 << 20
-	// DefaultReplyRate is enough for a person who tries out a broken phone and nothing for an attacker.
-	DefaultReplyRate = 20
+	// DefaultReplyRate lets a torture test get all its answers, and a flood of rubbish some 60 kB/s of them.
+	DefaultReplyRate = 200
 )
 
 // Options bounds flows. A zero value means the named default.
