@@ -35,7 +35,8 @@ type Edge interface {
 }
 
 // Sockets finds the flow of the phone side that a flow token names. A UDP endpoint always has one as long as the local
-// socket is open, also after a restart; a connection only while it lives. It never dials and never blocks.
+// socket is open, also after a restart; a connection only while it lives. An Endpoint without Local means any socket of
+// the transport. It never dials and never blocks.
 type Sockets interface {
 	Flow(e Endpoint) (flow.Flow, bool)
 }

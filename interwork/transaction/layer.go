@@ -113,8 +113,7 @@ func (l *Layer) HandleMalformed(f flow.Flow, e *message.Error) {
 	flow.Refuse(f, e)
 }
 
-// HandleClosed ends the transactions of a flow that is gone and tells their users. A flow that is not a connection may be
-// reported too, when its far side is known to be unreachable.
+// HandleClosed ends the transactions of a connection or stream that is gone and tells their users.
 func (l *Layer) HandleClosed(f flow.Flow) {
 	l.fmu.Lock()
 	m := l.flows[f]
