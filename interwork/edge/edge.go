@@ -56,12 +56,13 @@ type Publisher interface {
 	Publish(ctx context.Context, aor overlay.AOR, devices []overlay.Device) error
 }
 
-// Flows leads to phones.
+// Flows leads to phones. Its methods are called under a lock of Edge, so they must not call back into it.
 type Flows interface {
 	// proxy.Sockets finds a flow without blocking: for UDP always as long as there is a socket, for a connection only
 	// while it lives.
 	proxy.Sockets
-	// Dial connects to a phone over TCP or TLS, or gives the living connection to it. It may block until ctx ends.
+	// Dial connects to a phone over TCP or TLS, or gives the living connection to it. It may block until ctx ends; it is
+	// not called under the lock.
 	Dial(ctx context.Context, t flow.Transport, to flow.Addr) (flow.Flow, error)
 }
 

@@ -37,6 +37,8 @@ type memFlow struct {
 	peer          bool
 	done          chan struct{}
 
+	onSend func(*sip.Response) // called before the response counts as sent; may be nil
+
 	mu   sync.Mutex
 	sent []*sip.Response
 }
@@ -63,6 +65,9 @@ func (f *memFlow) Send(b []byte) error {
 	m, err := message.Parse(b, true)
 	if err != nil {
 		return err
+	}
+	if f.onSend != nil {
+		f.onSend(m.(*sip.Response))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

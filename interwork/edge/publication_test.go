@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
+
 	"p2psip/overlay"
 )
 
@@ -243,17 +245,27 @@ func TestPublicationsAreBounded(t *testing.T) {
 
 func TestRegistrationIsOnDiskBeforeTheAnswer(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
-		b.register(200, here)
-		raw, err := os.ReadFile(filepath.Join(b.c.DataDir, BindingsFile))
-		if err != nil {
-			t.Fatal(err)
+		path := filepath.Join(b.c.DataDir, BindingsFile)
+		f := udpFrom("127.0.0.1", 5070)
+		answered := 0
+		for _, seconds := range []int{60, 600} { // a first registration and a refresh
+			f.onSend = func(res *sip.Response) {
+				answered++
+				raw, err := os.ReadFile(path)
+				var doc bindingsDoc
+				if err == nil {
+					err = json.Unmarshal(raw, &doc)
+				}
+				if err != nil || len(doc.Users) != 1 || len(doc.Users[0].Phones) != 1 || doc.Users[0].Phones[0].Granted != time.Duration(seconds)*time.Second {
+					t.Errorf("answered %d when the disk held %q (%v)", res.StatusCode, raw, err)
+				}
+			}
+			if s := statusOf(b.send(f, ask{lines: []string{fmt.Sprintf("%s;expires=%d", here, seconds)}})); s != 200 {
+				t.Error(s)
+			}
 		}
-		var doc bindingsDoc
-		if err := json.Unmarshal(raw, &doc); err != nil || len(doc.Users) != 1 || len(doc.Users[0].Phones) != 1 {
-			t.Errorf("%v %s", err, raw)
-		}
-		if st, _ := os.Stat(filepath.Join(b.c.DataDir, BindingsFile)); st.Mode().Perm() != 0o600 {
-			t.Error(st.Mode())
+		if st, err := os.Stat(path); answered != 2 || err != nil || st.Mode().Perm() != 0o600 {
+			t.Error(answered, err, st.Mode())
 		}
 	})
 }
