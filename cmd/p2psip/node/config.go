@@ -1,0 +1,115 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"p2psip/interwork/proxy"
+	"p2psip/interwork/transaction"
+	"p2psip/overlay"
+)
+
+const (
+	// DefaultSIP is where phones beside the node expect it: SIP's own port, on this machine only, because whoever reaches
+	// that port from loopback needs no password.
+	DefaultSIP = "127.0.0.1:5060"
+)
+
+// Config makes a Node. DataDir is required; it holds the key, the overlay document and the credential (see Install).
+type Config struct {
+	DataDir string
+
+	Listen    []string // multiaddrs for other nodes; none means overlay.DefaultListen
+	Bootstrap []string // multiaddrs with /p2p/, tried besides those of the overlay document
+	NoLAN     bool     // do not look for nodes in the local network; it is not done either if all of Listen is loopback
+
+	// SIP is the address and port for phones, UDP and TCP; port 0 finds one that is free for both. "" means DefaultSIP.
+	SIP string
+	// UDP and TCP are used instead of sockets opened at SIP. The node closes them, also when Start fails.
+	UDP net.PacketConn
+	TCP net.Listener
+	// TLS is a listener of crypto/tls for phones, nil for none; closed like the others.
+	TLS net.Listener
+	// Advertise is the IP address that phones are told when a socket is bound to all of them; "" finds one.
+	Advertise string
+
+	Control bool // answer questions on a socket in the data directory
+
+	Timing       overlay.Timing
+	Transactions transaction.Timers
+	Trace        func(proxy.Event) // sees every SIP message; see proxy.Config
+	Logger       *slog.Logger      // nil: slog.Default()
+	Now          func() time.Time  // nil: time.Now
+}
+
+// Validate says what is wrong with the configuration.
+func (c Config) Validate() error {
+	if c.DataDir == "" {
+		return errors.New("no data directory")
+	}
+	for _, s := range c.Listen {
+		if _, err := multiaddr.NewMultiaddr(s); err != nil {
+			return fmt.Errorf("%q is no address to listen on for other nodes: %w", s, err)
+		}
+	}
+	if _, err := overlay.ParseBootstrap(c.Bootstrap); err != nil {
+		return err
+	}
+	if (c.UDP == nil) != (c.TCP == nil) {
+		return errors.New("of the sockets for phones, UDP and TCP, only one is given")
+	}
+	if c.UDP == nil {
+		if _, err := ParseSIP(c.sip()); err != nil {
+			return err
+		}
+	}
+	if c.Advertise != "" {
+		if _, err := netip.ParseAddr(c.Advertise); err != nil {
+			return fmt.Errorf("the address to advertise, %q, is no IP address", c.Advertise)
+		}
+	}
+	return c.Transactions.Validate()
+}
+
+// ParseSIP reads an IP address and port for phones.
+func ParseSIP(s string) (netip.AddrPort, error) {
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return ap, fmt.Errorf("%q is not an IP address and port such as %s", s, DefaultSIP)
+	}
+	return ap, nil
+}
+
+func (c Config) sip() string {
+	if c.SIP == "" {
+		return DefaultSIP
+	}
+	return c.SIP
+}
+
+// lan says whether to look for nodes in the local network.
+func (c Config) lan() bool {
+	if c.NoLAN {
+		return false
+	}
+	for _, s := range c.listen() {
+		if m, err := multiaddr.NewMultiaddr(s); err == nil && !manet.IsIPLoopback(m) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c Config) listen() []string {
+	if len(c.Listen) == 0 {
+		return overlay.DefaultListen()
+	}
+	return c.Listen
+}

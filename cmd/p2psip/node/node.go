@@ -1,0 +1,219 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"p2psip/interwork/edge"
+	"p2psip/interwork/flow"
+	"p2psip/interwork/proxy"
+	"p2psip/overlay"
+	"p2psip/overlay/datadir"
+)
+
+// Node is a running node. Make one with Start, end it with Close.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+	home    *datadir.Dir
+	sockets *sockets
+	own     []flow.Addr
+	overlay *overlay.Peer
+	peers   *peers
+	edge    *edge.Edge
+	core    *proxy.Core
+	control *control
+
+	once sync.Once
+	err  error
+}
+
+// Start brings a node up from its data directory. It returns when phones can register; joining the overlay goes on in
+// the background, see WaitJoined. A failure leaves nothing running.
+func Start(c Config) (_ *Node, err error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	n := &Node{cfg: c, log: c.Logger, started: c.Now()}
+	defer func() {
+		if err != nil {
+			n.Close()
+			if n.sockets == nil {
+				closeGiven(c)
+			}
+		}
+	}()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if n.home, err = OpenHome(c.DataDir); err != nil {
+		return nil, err
+	}
+	doc, err := LoadDocument(c.DataDir, c.Now())
+	if err != nil {
+		return nil, err
+	}
+	cred, err := LoadCredential(c.DataDir, doc, c.Now())
+	if err != nil {
+		return nil, err
+	}
+	key, _, err := LoadKey(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := loadSecret(n.home.Path(secretFile))
+	if err != nil {
+		return nil, fmt.Errorf("the key for flow tokens: %w", err)
+	}
+	bootstrap, err := overlay.ParseBootstrap(c.Bootstrap)
+	if err != nil {
+		return nil, err
+	}
+	if n.sockets, err = openSockets(c); err != nil {
+		return nil, err
+	}
+	if n.overlay, err = overlay.Start(overlay.Config{
+		Key: key, Document: doc, Credential: cred, Listen: c.listen(), Bootstrap: bootstrap,
+		PeersFile: n.home.Path(peersFile), StateFile: n.home.Path(stateFile), LAN: c.lan(),
+		Timing: c.Timing, Now: c.Now, Logger: c.Logger,
+	}); err != nil {
+		return nil, err
+	}
+	if err := n.assemble(doc, secret); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// assemble builds what stands between the sockets and the overlay, and opens the doors.
+func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
+	n.own = n.sockets.addrs()
+	n.peers = newPeers(n.overlay, n.log)
+	publish := publisher{n.overlay}
+	if n.edge, err = edge.New(edge.Config{
+		OID: doc.ID, DataDir: n.cfg.DataDir,
+		Own:       func() []overlay.AOR { return n.overlay.Credential().Users() },
+		Publisher: publish, Flows: n.sockets, Logger: n.log, Now: n.cfg.Now,
+	}); err != nil {
+		return err
+	}
+	core := proxy.Config{
+		OID: doc.ID, NodeName: n.overlay.Name(), Secret: secret, Own: n.own, Advertise: n.advertise(),
+		Edge: n.edge, Sockets: n.sockets, Locator: locator{n.overlay}, Peers: n.peers,
+		Logger: n.log, Trace: n.cfg.Trace,
+	}
+	core.Transactions.Timers = n.cfg.Transactions
+	if n.core, err = proxy.New(core); err != nil {
+		return err
+	}
+	if n.cfg.Control {
+		if n.control, err = listenControl(n); err != nil {
+			return err
+		}
+	}
+	publish.retire(n.edge)
+	r := &router{layer: n.core.Layer(), peers: n.peers, edge: n.edge}
+	n.peers.start(r)
+	n.sockets.start(r, n.log)
+	return nil
+}
+
+// advertise gives the address that phones are told where a socket is bound to all.
+func (n *Node) advertise() string {
+	if n.cfg.Advertise != "" {
+		return n.cfg.Advertise
+	}
+	for _, a := range n.own {
+		if ip, err := netip.ParseAddr(a.Host); err == nil && ip.IsUnspecified() {
+			return reachable()
+		}
+	}
+	return ""
+}
+
+func closeGiven(c Config) {
+	if c.UDP != nil {
+		c.UDP.Close()
+	}
+	if c.TCP != nil {
+		c.TCP.Close()
+	}
+	if c.TLS != nil {
+		c.TLS.Close()
+	}
+}
+
+// Run keeps the node up until ctx ends and then closes it.
+func (n *Node) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return n.Close()
+}
+
+// Close ends the node and waits for all that runs. Registered phones stay in the overlay and in the data directory.
+func (n *Node) Close() error {
+	n.once.Do(func() { n.err = n.close() })
+	return n.err
+}
+
+// close goes from the doors inwards: nothing new comes in, then what is under way ends, then what it stood on.
+func (n *Node) close() error {
+	var errs []error
+	if n.control != nil {
+		n.control.close()
+	}
+	if n.edge != nil {
+		errs = append(errs, n.edge.Close()) // answers the REGISTERs that wait, while there are sockets
+	}
+	if n.peers != nil && n.peers.started() {
+		n.peers.close()
+	}
+	if n.sockets != nil {
+		errs = append(errs, ignoreClosed(n.sockets.close()))
+	}
+	if n.core != nil {
+		n.core.Close()
+	}
+	if n.overlay != nil {
+		errs = append(errs, n.overlay.Close())
+	}
+	if n.home != nil {
+		errs = append(errs, n.home.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ignoreClosed drops what closing a socket twice says.
+func ignoreClosed(err error) error {
+	if err != nil && strings.Contains(err.Error(), "use of closed network connection") {
+		return nil
+	}
+	return err
+}
+
+// WaitJoined waits until the node has met another one; at once where nobody is to be expected.
+func (n *Node) WaitJoined(ctx context.Context) error { return n.overlay.WaitJoined(ctx) }
+
+// Addrs gives the multiaddrs at which other nodes reach this one, with /p2p/.
+func (n *Node) Addrs() []string { return n.overlay.Addrs() }
+
+// ID gives the node's identifier.
+func (n *Node) ID() overlay.NodeID { return n.overlay.ID() }
+
+// SIP gives the address where phones reach the node over UDP and TCP.
+func (n *Node) SIP() netip.AddrPort {
+	ap, _ := n.own[0].AddrPort()
+	return ap
+}
+
+// Users gives the users of the node's credential.
+func (n *Node) Users() []overlay.AOR { return n.overlay.Credential().Users() }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"p2psip/cmd/p2psip/node"
+)
+
+const askTimeout = 10 * time.Second
+
+func (p *program) status() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "how the running node stands, and what is wrong",
+		Description: "p2psip status\np2psip status --json | jq .problems",
+		Flags:       []cli.Flag{dataFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if _, err := exactArgs(c); err != nil {
+				return err
+			}
+			data, err := p.dataDir(c)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context, askTimeout)
+			defer cancel()
+			done := p.ui.Progress("Asking the node")
+			res, err := node.Ask(ctx, data, node.Request{Do: "status"})
+			done()
+			if err != nil {
+				return err
+			}
+			s := res.Status
+			if s == nil {
+				return fmt.Errorf("the node gave no status")
+			}
+			if c.Bool("json") {
+				if err := p.ui.JSON(s); err != nil {
+					return err
+				}
+			} else {
+				p.sayStatus(s)
+			}
+			if len(s.Problems) > 0 {
+				return &silentError{exitUnwell}
+			}
+			return nil
+		},
+	}
+}
+
+func (p *program) sayStatus(s *node.Status) {
+	now := p.now()
+	rows := [][]string{{"node", s.Node}, {"overlay", fmt.Sprintf("%s (fingerprint %s)", s.Overlay.ID, s.Overlay.Fingerprint)}}
+	for i, u := range s.Users {
+		rows = append(rows, []string{first(i, "speaks for"), u})
+	}
+	for i, r := range s.Roles {
+		rows = append(rows, []string{first(i, "may act as"), r})
+	}
+	rows = append(rows, []string{"credential until", validUntil(s.Expires, now)},
+		[]string{"running for", span(now.Sub(s.Started))})
+	for i, a := range s.SIP {
+		rows = append(rows, []string{first(i, "phones register at"), a.Transport + " " + a.Addr})
+	}
+	for i, a := range s.Addrs {
+		rows = append(rows, []string{first(i, "other nodes reach it at"), a})
+	}
+	joined := "yes"
+	switch {
+	case !s.Joined:
+		joined = "no"
+	case s.Table == 0:
+		joined = "this node knows of no other one yet"
+	}
+	rows = append(rows, []string{"joined", joined},
+		[]string{"neighbours", fmt.Sprintf("%d (%d connected)", s.Table, s.Links)},
+		[]string{"stores for others", plural(s.Stored, "record")})
+	p.ui.Table(rows...)
+
+	p.ui.Say("\nPhones:")
+	rows = nil
+	for _, u := range s.Phones.Users {
+		state := "others find it"
+		if !u.Published {
+			state = u.Why
+		}
+		if len(u.Phones) == 0 {
+			rows = append(rows, []string{u.AOR, "no phone", "", state})
+		}
+		for _, ph := range u.Phones {
+			rows = append(rows, []string{u.AOR, ph.Reach, "for " + span(ph.ExpiresIn), state})
+		}
+	}
+	if len(rows) == 0 {
+		rows = append(rows, []string{"none is registered"})
+	}
+	p.ui.Table(rows...)
+
+	p.ui.Say("\nCalls:")
+	rows = nil
+	for _, c := range s.Calls {
+		rows = append(rows, []string{c.From, "with " + c.To, "for " + span(now.Sub(c.Since))})
+	}
+	if len(rows) == 0 {
+		rows = append(rows, []string{"none in progress"})
+	}
+	p.ui.Table(rows...)
+
+	if len(s.Problems) == 0 {
+		p.ui.Say("\nNothing is wrong.")
+		return
+	}
+	p.ui.Say("\nWhat is wrong:")
+	for _, pr := range s.Problems {
+		p.ui.Say("  %s\n    hint: %s", pr.What, pr.Hint)
+	}
+}
