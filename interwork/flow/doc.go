@@ -14,7 +14,8 @@
 // What the package promises: a request that came over a socket says in its top Via where it came from (received and rport,
 // RFC 3581), whatever its sender wrote there. Nothing grows without bound: connections are limited in all and by address,
 // octets by message, by queue and by time, answers to rubbish by rate and, where the source address is unproven, by the
-// size of the rubbish. A handler that panics costs the message it panicked on. Close waits for every goroutine.
+// size of the rubbish. A handler that panics costs the message it panicked on. Closing a socket or listener waits for all of
+// its goroutines; a single flow says with Done that it has ended.
 //
 // What it never does: it keeps nothing for a UDP source, it resolves no names, and it does not decide who may speak.
 package flow
