@@ -196,12 +196,12 @@ func (c *control) command(ctx context.Context, name, params string) (string, err
 	}
 }
 
-// since gives the events from index from on, the error that ended them, and a channel closed when there is more.
-func (c *control) since(from int) ([]Event, error, <-chan struct{}) {
+// since gives the events from index from on, a channel closed when there is more, and the error that ended them.
+func (c *control) since(from int) (events []Event, more <-chan struct{}, ended error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	from = min(from, len(c.events))
-	return c.events[from:len(c.events):len(c.events)], c.ended, c.changed
+	return c.events[from:len(c.events):len(c.events)], c.changed, c.ended
 }
 
 // count is the number of events so far: where to look from for what happens next.
@@ -214,7 +214,7 @@ func (c *control) count() int {
 // wait returns the first event from index from on that match accepts, and the index after it.
 func (c *control) wait(ctx context.Context, from int, match func(Event) bool) (Event, int, error) {
 	for {
-		events, ended, more := c.since(from)
+		events, more, ended := c.since(from)
 		for i, e := range events {
 			if match(e) {
 				return e, from + i + 1, nil

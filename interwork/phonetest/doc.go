@@ -30,4 +30,18 @@
 //	run.Wait(ctx)                                          // error unless the scenario went as written
 //
 // The scenarios are templates in the folder scenarios, one for every type that implements Scenario.
+//
+// What a test has to know of the programs (SIPp 3.6.1, baresip 1.0.0):
+//
+//   - baresip copies the transport of its account into the URI it dials and registers with: the Request-URI is
+//     "sip:bob@p2psip.example;transport=udp". It sends a Route to its outbound proxy; SIPp sends none.
+//   - Its Contact user is "alice-0x55…", new with every account, so a restarted phone leaves its old binding behind.
+//   - Its Authorization names no algorithm when that is MD5, and it registers nowhere if any challenge, not just the
+//     first, is for SHA-256. SIPp takes the first challenge and ends if that is not MD5.
+//   - Its recording stops with its first hold or resume (see Heard). It tells of a hold that was agreed on, not of one that
+//     is under way, and never of the answer to its BYE or to an unregistration.
+//   - It listens for TLS on the port after its SIP port.
+//   - SIPp sends everything to its proxy, whatever the route says, and copies what a scenario says: it does not notice that
+//     a message to it was wrong in a place the scenario does not look at.
+//   - SIPp fails a run when a message comes that the scenario does not expect, such as a CANCEL for Answer.
 package phonetest

@@ -113,8 +113,6 @@ func (l *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (l *tail) printf(format string, args ...any) { fmt.Fprintf(l, format, args...) }
-
 func (l *tail) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
