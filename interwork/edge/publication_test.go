@@ -84,6 +84,30 @@ func TestWhatWaitsForTheOverlay(t *testing.T) {
 	}
 }
 
+// A phone that leaves again after its first attempt got 503 must not hear 200 before the overlay knows.
+func TestRemovalTriedAgainWaits(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.register(200, here)
+		b.pub.set(overlay.ErrUnreachable, nil)
+		b.register(503, here+";expires=0")
+		hold := make(chan struct{})
+		b.pub.set(nil, hold)
+		f := udpFrom("127.0.0.1", 5070)
+		if res := b.send(f, ask{lines: []string{there, here + ";expires=0"}}); res != nil {
+			t.Errorf("answered %d at once", res.StatusCode)
+		}
+		close(hold)
+		synctest.Wait()
+		f.take()
+		b.pub.set(overlay.ErrUnreachable, nil)
+		b.register(503, there+";expires=0")
+		b.register(503, there+";expires=0")
+		b.register(503, "Contact: *", "Expires: 0")
+		b.pub.set(nil, nil)
+		b.register(200, there+";expires=0")
+	})
+}
+
 func TestRetransmissionsWaitToo(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		hold := make(chan struct{})
