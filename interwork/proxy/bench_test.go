@@ -58,12 +58,12 @@ func (noPeers) Flow(context.Context, overlay.NodeID, []string) (flow.Flow, error
 	return nil, io.EOF
 }
 
-func benchCore(tb testing.TB, f *fixed, own flow.Addr) *Core {
+func benchCore(tb testing.TB, f *fixed, own ...flow.Addr) *Core {
 	c, err := New(Config{
-		OID: oid, NodeName: overlay.NodeName(nodeID(tb, 1), oid), Secret: bytes.Repeat([]byte{1}, 32), Own: []flow.Addr{own},
+		OID: oid, NodeName: overlay.NodeName(nodeID(tb, 1), oid), Secret: bytes.Repeat([]byte{1}, 32), Own: own,
 		Edge: f, Sockets: f, Locator: f, Peers: noPeers{}, Logger: slog.New(slog.DiscardHandler),
 		// Short lives, so that a benchmark does not measure a table of all calls of the last 32 s.
-		Transactions: transaction.Options{Timers: transaction.Timers{T1: 50 * time.Millisecond}, MaxServer: 1 << 20, MaxClient: 1 << 20},
+		Transactions: transaction.Options{Timers: transaction.Timers{T1: 50 * time.Millisecond}, MaxServer: 1 << 20, MaxSource: 1 << 20, MaxClient: 1 << 20},
 	})
 	if err != nil {
 		tb.Fatal(err)

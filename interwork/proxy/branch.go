@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/hex"
 	"hash/maphash"
 	"math/rand/v2"
@@ -20,7 +18,7 @@ import (
 //	loop       hash of what the routing decision depends on (RFC 5393 §4.2.1): a request that comes back with the same
 //	           one has looped
 type branches struct {
-	key  []byte
+	key  mac
 	seed maphash.Seed
 }
 
@@ -42,12 +40,11 @@ func (b *branches) make(below *sip.ViaHeader, loop string) string {
 
 // proof appends the proof over the random part, which ends out.
 func (b *branches) proof(out []byte, below *sip.ViaHeader) []byte {
-	m := hmac.New(sha256.New, b.key)
-	m.Write(out[len(out)-partLen:])
+	var buf [256]byte
+	t := append(buf[:0], out[len(out)-partLen:]...)
 	if below != nil {
 		br, _ := below.Params.Get("branch")
-		var buf [256]byte
-		t := append(buf[:0], below.Host...)
+		t = append(t, below.Host...)
 		t = append(t, 0)
 		t = strconv.AppendInt(t, int64(below.Port), 10)
 		t = append(t, 0)
@@ -57,10 +54,9 @@ func (b *branches) proof(out []byte, below *sip.ViaHeader) []byte {
 			t = append(t, 0)
 			t = append(t, v...)
 		}
-		m.Write(t)
 	}
-	var sum [sha256.Size]byte
-	return hex.AppendEncode(out, m.Sum(sum[:0])[:partLen/2])
+	sum := b.key.sum(t)
+	return hex.AppendEncode(out, sum[:partLen/2])
 }
 
 // proves says whether this node made the branch for a request whose topmost Via was below.
@@ -71,7 +67,7 @@ func (b *branches) proves(branch string, below *sip.ViaHeader) bool {
 	at := len(branchPrefix) + partLen
 	var buf [branchLen]byte
 	want := b.proof(append(buf[:0], branch[:at]...), below)
-	return hmac.Equal(want, []byte(branch[:at+partLen]))
+	return equal(want, []byte(branch[:at+partLen]))
 }
 
 // loop gives the loop part for a request after its own routes are off.
@@ -91,7 +87,7 @@ func (b *branches) loop(r *request) string {
 	w(r.callID)
 	w(strconv.FormatUint(uint64(r.cseq), 10))
 	for i := range r.routes {
-		w(r.routes[i].text)
+		w(r.routes[i].value())
 	}
 	w(r.token)
 	w(r.proxyAuth)

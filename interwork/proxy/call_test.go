@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"p2psip/interwork/flow"
+	"p2psip/overlay"
 )
 
 // TestCallAcrossNodes follows one call through two nodes and looks at everything they write.
@@ -145,6 +147,29 @@ func TestConnectionReplaced(t *testing.T) {
 		b.bindings[bob.aor] = []Target{{URI: bob.contact(), Flow: again.f, Q: 1000}}
 		alice.send(alice.within("BYE", inv, ok, true, 3))
 		again.expect("BYE")
+	})
+}
+
+// TestPassedOn has carol's node answer a call to bob, as after a diversion by bob's phone: inside the dialog her From is
+// bob's address, which her node's credential does not cover.
+func TestPassedOn(t *testing.T) {
+	newWorld(t, func(w *world) {
+		a, b, c := w.node(1), w.node(2), w.node(3)
+		alice := a.phone("alice", flow.TransportUDP, 6000, 1000)
+		carol := c.phone("carol", flow.TransportUDP, 8000, 1000)
+		b.owns[aorOf(t, "bob")] = true
+		a.locate = func(_ context.Context, aor overlay.AOR) []found {
+			e, _ := c.entry(carol.aor)
+			return []found{{rec: overlay.Record{Nodes: []overlay.NodeEntry{e}}}}
+		}
+		c.bindings[aorOf(t, "bob")] = c.bindings[carol.aor]
+		inv, ok := call(alice, carol, "sip:bob@p2psip.example")
+		carol.send(carol.within("INFO", inv, ok, false, 2))
+		alice.expect("INFO")
+		info := carol.within("INFO", inv, ok, false, 3).String()
+		carol.send(parse(t, strings.Replace(info, "From: <sip:bob@", "From: <sip:dave@", 1)))
+		alice.expect("")
+		carol.expect("403")
 	})
 }
 

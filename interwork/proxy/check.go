@@ -28,14 +28,13 @@ func (c *Core) check(r *request) bool {
 func sipScheme(s string) bool { return s == "sip" || s == "sips" || s == "" }
 
 // admitPeer checks the From of a request that arrived from another node: one of the overlay's users has to be covered by
-// the credential of the node that speaks for him. A request inside a dialog that carries a token of this node needs no
-// check: the token was given to the parties of that dialog only, and a From may then name somebody whose calls were
-// passed on.
+// the credential of the node that speaks for him. The exception is a request inside a dialog whose token vouches for
+// the From: a call that was passed on is answered by a node that is not the one of the address called.
 func (c *Core) admitPeer(r *request) bool {
-	if r.trusted && r.toTag != "" {
+	from := r.req.From()
+	if r.trusted && r.toTag != "" && r.party == partyOf(&from.Address) {
 		return true
 	}
-	from := r.req.From()
 	if !c.own.domain(from.Address.Host) {
 		return true
 	}

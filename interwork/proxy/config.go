@@ -18,7 +18,8 @@ type Config struct {
 	NodeName string     // this node's name, overlay.NodeName(id, OID)
 	Secret   []byte     // at least 16 bytes, kept across restarts: proves flow tokens and branches
 
-	// Own are the addresses of the phone-side sockets. A Route or Request-URI that names one of them means this node.
+	// Own are the addresses of all phone-side sockets, of every transport. A Route or Request-URI that names one of them
+	// means this node.
 	Own []flow.Addr
 	// Advertise is the host written into Via and Record-Route when a socket is bound to the unspecified address.
 	Advertise string

@@ -460,6 +460,7 @@ func (x *responseContext) finish() {
 	}
 	res := x.best.res
 	if res == nil {
+		x.c.calls.seen(x.r, x.best.status, nil)
 		x.c.answer(x.r, x.best.status, x.best.reason)
 		return
 	}
@@ -479,9 +480,7 @@ func (x *responseContext) nobody() error {
 
 // reply sends a final response upstream. Called under x.mu.
 func (x *responseContext) reply(res *sip.Response) {
-	if x.c.calls != nil {
-		x.c.calls.seen(x.r, res)
-	}
+	x.c.calls.seen(x.r, res.StatusCode, res.To())
 	if err := x.r.tx.Respond(res); err != nil && !errors.Is(err, transaction.ErrTerminated) {
 		x.c.log.Debug("answer not sent", "err", err)
 	}

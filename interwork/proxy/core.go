@@ -55,8 +55,8 @@ func New(cfg Config) (*Core, error) {
 	}
 	c := &Core{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, self: self, own: newOwn(&cfg),
-		tokens:   tokens{key: deriveKey(cfg.Secret, "flow token")},
-		branches: branches{key: deriveKey(cfg.Secret, "branch"), seed: maphash.MakeSeed()},
+		tokens:   tokens{key: deriveMAC(cfg.Secret, "flow token")},
+		branches: branches{key: deriveMAC(cfg.Secret, "branch"), seed: maphash.MakeSeed()},
 	}
 	c.searches = searches{max: c.limits.Lookups, perSource: c.limits.LookupsPerFlow, source: make(map[string]int)}
 	c.outbox = outbox{c: c, nodes: make(map[overlay.NodeID]*outqueue)}

@@ -45,9 +45,9 @@ func callKeyOf(id, from, to string) callKey {
 	return callKey{id, from, to}
 }
 
-// seen takes note of a final response.
-func (t *calls) seen(r *request, res *sip.Response) {
-	method, status := r.req.Method, res.StatusCode
+// seen takes note of a final response; to is its To header.
+func (t *calls) seen(r *request, status int, to *sip.ToHeader) {
+	method := r.req.Method
 	switch {
 	case method == sip.INVITE && status < 300:
 	case method == sip.BYE && status != 401 && status != 407:
@@ -55,7 +55,7 @@ func (t *calls) seen(r *request, res *sip.Response) {
 		return
 	}
 	toTag := r.toTag
-	if to := res.To(); to != nil {
+	if to != nil {
 		toTag, _ = to.Params.Get("tag")
 	}
 	key := callKeyOf(r.callID, r.fromTag, toTag)

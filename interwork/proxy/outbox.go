@@ -40,7 +40,7 @@ func (o *outbox) to(node overlay.NodeID, addrs []string, then func(flow.Flow, er
 		q.waiting = append(q.waiting, then)
 		return nil, nil
 	}
-	if f, ok := o.c.cfg.Peers.Living(node); ok {
+	if f, ok := o.c.cfg.Peers.Living(node); ok && alive(f) {
 		return f, nil
 	}
 	if len(o.nodes) >= o.c.limits.Dials {
@@ -53,6 +53,16 @@ func (o *outbox) to(node overlay.NodeID, addrs []string, then func(flow.Flow, er
 		return nil, fmt.Errorf("send to %s: %w", node, overlay.ErrClosed)
 	}
 	return nil, nil
+}
+
+// alive says that a flow has not ended.
+func alive(f flow.Flow) bool {
+	select {
+	case <-f.Done(): // nil for UDP: never
+		return false
+	default:
+		return true
+	}
 }
 
 // open opens the stream and empties the queue.

@@ -24,8 +24,9 @@ type request struct {
 	strict  bool    // §16.4: the last Route value became the Request-URI
 	token   string  // the own token that says where the request goes, "" for none
 	to      Endpoint
-	hasTo   bool // to is valid and is not the flow of arrival
-	trusted bool // at least one valid token was popped
+	party   [tokenParty]byte // whose From the token vouches for
+	hasTo   bool             // to is valid and is not the flow of arrival
+	trusted bool             // at least one valid token was popped
 
 	fromTag, toTag string
 	callID         string
@@ -37,10 +38,19 @@ type request struct {
 	loop           string
 }
 
-// route is one Route value: its URI and its text as it stood, for an unchanged copy.
+// route is one Route value: its URI and its text as it stood, for an unchanged copy. The text of the topmost value is
+// made only when it is needed, which it is not for our own.
 type route struct {
 	uri  sip.Uri
 	text string
+	h    *sip.RouteHeader
+}
+
+func (r *route) value() string {
+	if r.text == "" && r.h != nil {
+		r.text = r.h.Value()
+	}
+	return r.text
 }
 
 // maxRoutes and maxVias bound one request: 70 hops with two values each.
@@ -67,7 +77,7 @@ func readRequest(f flow.Flow, req *sip.Request) (r *request, ok bool) {
 			r.vias = append(r.vias, h)
 			continue
 		case *sip.RouteHeader:
-			r.routes = append(r.routes, route{uri: h.Address, text: h.Value()})
+			r.routes = append(r.routes, route{uri: h.Address, h: h})
 			continue
 		case *sip.MaxForwardsHeader:
 			r.maxForwards = int(*h)

@@ -34,7 +34,7 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 	keepRoutes := routed
 	putRoutes := func() {
 		for i := range routes {
-			fwd.AppendHeader(sip.NewHeader("Route", routes[i].text))
+			fwd.AppendHeader(sip.NewHeader("Route", routes[i].value()))
 		}
 		routed = true
 	}
@@ -141,13 +141,20 @@ func (c *Core) recordRoutes(r *request, out flow.Flow) []string {
 		return nil
 	}
 	in := r.flow
+	// The far party of the phone that a token leads to: the caller's is the one he called, the callee's is the caller.
+	caller := func() string {
+		return c.tokens.make(EndpointOf(in), partyOf(&r.req.To().Address), r.callID)
+	}
+	callee := func() string {
+		return c.tokens.make(EndpointOf(out), partyOf(&r.req.From().Address), r.callID)
+	}
 	switch {
 	case in.Edge() && out.Edge():
-		return []string{c.phoneSide(out, c.tokens.make(EndpointOf(out))), c.phoneSide(in, c.tokens.make(EndpointOf(in)))}
+		return []string{c.phoneSide(out, callee()), c.phoneSide(in, caller())}
 	case in.Edge():
-		return []string{c.peerSide(c.tokens.make(EndpointOf(in))), c.phoneSide(in, "")}
+		return []string{c.peerSide(caller()), c.phoneSide(in, "")}
 	case out.Edge():
-		return []string{c.phoneSide(out, ""), c.peerSide(c.tokens.make(EndpointOf(out)))}
+		return []string{c.phoneSide(out, ""), c.peerSide(callee())}
 	}
 	return nil
 }

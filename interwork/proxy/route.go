@@ -22,12 +22,12 @@ func (c *Core) unroute(r *request) {
 	for len(r.routes) > 0 && c.own.uri(&r.routes[0].uri, r.flow) {
 		if user := r.routes[0].uri.User; user != "" {
 			// The values of the sender's side come first, so the last token that is not his own is the far side's.
-			if e, ok := c.tokens.read(user); ok {
+			if tok, ok := c.tokens.read(user, r.callID); ok {
 				r.trusted = true
-				if !r.hasTo || e != in {
-					r.to, r.token = e, user
+				if !r.hasTo || tok.to != in {
+					r.to, r.party, r.token = tok.to, tok.party, user
 				}
-				r.hasTo = r.hasTo || e != in
+				r.hasTo = r.hasTo || tok.to != in
 			}
 		}
 		r.routes = r.routes[1:]

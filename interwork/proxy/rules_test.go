@@ -166,7 +166,10 @@ func fromPeer(w *world, from, to *node, text string) string {
 	w.t.Helper()
 	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "\r\n")
 	text = strings.ReplaceAll(text, "\t", "")
-	text += "\r\nVia: SIP/2.0/TLS " + from.name + ";branch=z9hG4bK" + unique() + "\r\nCall-ID: " + unique() +
+	if !strings.Contains(text, "Call-ID:") {
+		text += "\r\nCall-ID: " + unique()
+	}
+	text += "\r\nVia: SIP/2.0/TLS " + from.name + ";branch=z9hG4bK" + unique() +
 		"\r\nMax-Forwards: 60\r\nContent-Length: 0\r\n\r\n"
 	f := transactiontest.New(flow.TransportP2P, flow.Addr{Host: to.name}, flow.Addr{Host: from.name})
 	f.Far = entitledTo{from}
@@ -183,7 +186,8 @@ func TestFromPeer(t *testing.T) {
 		carol := c.phone("carol", flow.TransportUDP, 8000, 1000)
 		b.owns[aorOf(t, "dave")] = true
 		inv, ok := call(alice, bob, "sip:bob@p2psip.example")
-		_, _ = inv, ok
+		callID := string(*inv.CallID())
+		inCall := "Call-ID: " + callID + "\n"
 		route := values(ok, "Record-Route")[1] // bob's node towards others, with a token
 		token := strings.TrimPrefix(strings.Split(route, "@")[0], "<sip:")
 		from := "From: <sip:alice@p2psip.example>;tag=1\nCSeq: 1 MESSAGE\n"
@@ -198,10 +202,12 @@ func TestFromPeer(t *testing.T) {
 			{"any address", "MESSAGE sip:x@192.0.2.1 SIP/2.0\n" + from + "To: <sip:bob@p2psip.example>;tag=9", "481", ""},
 			{"another node", "MESSAGE sip:carol@p2psip.example SIP/2.0\nRoute: <sip:" + carol.n.name + ";lr>\n" + from + "To: <sip:carol@p2psip.example>", "403", ""},
 			{"a registration", "REGISTER sip:p2psip.example SIP/2.0\nFrom: <sip:alice@p2psip.example>;tag=1\nCSeq: 1 REGISTER\nTo: <sip:alice@p2psip.example>", "403", ""},
-			{"along a token", "MESSAGE sip:bob@127.0.2.9:7000 SIP/2.0\nRoute: " + route + "\n" + from + "To: <sip:bob@p2psip.example>;tag=9", "", "MESSAGE"},
-			{"along a token to any Request-URI", "MESSAGE sip:x@192.0.2.1 SIP/2.0\nRoute: " + route + "\n" + from + "To: <sip:bob@p2psip.example>;tag=9", "", "MESSAGE"},
-			{"along a forged token", "MESSAGE sip:bob@127.0.2.9:7000 SIP/2.0\nRoute: <sip:" + flip(token) + "@" + b.name + ";lr>\n" + from + "To: <sip:bob@p2psip.example>;tag=9", "481", ""},
-			{"along another node's token", "MESSAGE sip:bob@127.0.2.9:7000 SIP/2.0\nRoute: <sip:" + a.core.tokens.make(EndpointOf(bob.f)) + "@" + b.name + ";lr>\n" + from + "To: <sip:bob@p2psip.example>;tag=9", "481", ""},
+			{"along a token", "MESSAGE sip:bob@127.0.2.9:7000 SIP/2.0\nRoute: " + route + "\n" + inCall + from + "To: <sip:bob@p2psip.example>;tag=9", "", "MESSAGE"},
+			{"along a token to any Request-URI", "MESSAGE sip:x@192.0.2.1 SIP/2.0\nRoute: " + route + "\n" + inCall + from + "To: <sip:bob@p2psip.example>;tag=9", "", "MESSAGE"},
+			{"along a token, in another's name", "MESSAGE sip:bob@127.0.2.9:7000 SIP/2.0\nRoute: " + route + "\n" + inCall + "From: <sip:carol@p2psip.example>;tag=1\nCSeq: 1 MESSAGE\nTo: <sip:bob@p2psip.example>;tag=9", "403", ""},
+			{"along the token of another call", "MESSAGE sip:bob@127.0.2.9:7000 SIP/2.0\nRoute: " + route + "\n" + from + "To: <sip:bob@p2psip.example>;tag=9", "481", ""},
+			{"along a forged token", "MESSAGE sip:bob@127.0.2.9:7000 SIP/2.0\nRoute: <sip:" + flip(token) + "@" + b.name + ";lr>\n" + inCall + from + "To: <sip:bob@p2psip.example>;tag=9", "481", ""},
+			{"along another node's token", "MESSAGE sip:bob@127.0.2.9:7000 SIP/2.0\nRoute: <sip:" + a.core.tokens.make(EndpointOf(bob.f), partyOf(&inv.From().Address), callID) + "@" + b.name + ";lr>\n" + inCall + from + "To: <sip:bob@p2psip.example>;tag=9", "481", ""},
 			{"OPTIONS to the node", "OPTIONS sip:" + b.name + " SIP/2.0\nFrom: <sip:alice@p2psip.example>;tag=1\nCSeq: 1 OPTIONS\nTo: <sip:" + b.name + ">", "200", ""},
 		} {
 			if got := fromPeer(w, a, b, c.text); got != c.want {

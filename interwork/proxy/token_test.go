@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"testing"
 
 	"github.com/emiago/sipgo/sip"
@@ -16,40 +18,65 @@ var endpoints = []Endpoint{
 }
 
 func TestToken(t *testing.T) {
-	ours := tokens{key: deriveKey(bytes.Repeat([]byte{1}, 32), "flow token")}
-	theirs := tokens{key: deriveKey(bytes.Repeat([]byte{2}, 32), "flow token")}
+	ours := tokens{key: deriveMAC(bytes.Repeat([]byte{1}, 32), "flow token")}
+	theirs := tokens{key: deriveMAC(bytes.Repeat([]byte{2}, 32), "flow token")}
+	party := partyOf(&sip.Uri{User: "bob", Host: "p2psip.example"})
 	for _, e := range endpoints {
-		s := ours.make(e)
-		if got, ok := ours.read(s); !ok || got != e {
+		s := ours.make(e, party, "call")
+		if got, ok := ours.read(s, "call"); !ok || got.to != e || got.party != party {
 			t.Errorf("%v became %v, %v", e, got, ok)
 		}
-		if _, ok := theirs.read(s); ok {
+		if _, ok := theirs.read(s, "call"); ok {
 			t.Error("a token of another secret was taken")
+		}
+		if _, ok := ours.read(s, "another call"); ok {
+			t.Error("a token of another call was taken")
 		}
 		for i := range s {
 			b := []byte(s)
 			b[i] ^= 1
-			if got, ok := ours.read(string(b)); ok && got != e {
-				t.Errorf("a changed token was taken: %s gives %v", b, got)
-			} else if ok && string(b) != s {
-				t.Errorf("two spellings of one token: %s and %s", s, b)
+			if _, ok := ours.read(string(b), "call"); ok {
+				t.Errorf("a changed token was taken: %s", b)
 			}
 		}
 	}
-	if s := ours.make(Endpoint{Transport: flow.TransportP2P}); s != "" {
+	if s := ours.make(Endpoint{Transport: flow.TransportP2P}, party, "call"); s != "" {
 		t.Errorf("a token for no address: %s", s)
+	}
+	if partyOf(&sip.Uri{User: "bob", Host: "P2PSIP.example", Port: 5060}) != party {
+		t.Error("two spellings of one party differ")
+	}
+}
+
+// TestMAC compares with the standard library.
+func TestMAC(t *testing.T) {
+	for _, keyLen := range []int{16, 32, 64, 65, 200} {
+		key := bytes.Repeat([]byte{7}, keyLen)
+		m := newMAC(key)
+		for _, n := range []int{0, 1, 63, 64, 300, maxMAC} {
+			msg := bytes.Repeat([]byte{9}, n)
+			h := hmac.New(sha256.New, key)
+			h.Write(msg)
+			if got := m.sum(msg); !bytes.Equal(got[:], h.Sum(nil)) {
+				t.Errorf("key %d, message %d: differs from HMAC-SHA256", keyLen, n)
+			}
+		}
+		a, b := m.sum(bytes.Repeat([]byte{1}, maxMAC+1)), m.sum(bytes.Repeat([]byte{1}, maxMAC+2))
+		if a == b {
+			t.Error("long messages are cut")
+		}
 	}
 }
 
 func FuzzToken(f *testing.F) {
-	k := tokens{key: deriveKey(bytes.Repeat([]byte{1}, 32), "flow token")}
+	k := tokens{key: deriveMAC(bytes.Repeat([]byte{1}, 32), "flow token")}
 	for _, e := range endpoints {
-		f.Add(k.make(e))
+		f.Add(k.make(e, [tokenParty]byte{}, "c"))
 	}
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
-		if e, ok := k.read(s); ok && k.make(e) != s {
-			t.Errorf("%q was taken, but is not what is made for %v", s, e)
+		if tok, ok := k.read(s, "c"); ok && k.make(tok.to, tok.party, "c") != s {
+			t.Errorf("%q was taken, but is not what is made for %v", s, tok)
 		}
 	})
 }
@@ -95,7 +122,7 @@ func TestSplitList(t *testing.T) {
 }
 
 func TestBranchProof(t *testing.T) {
-	b := branches{key: deriveKey(bytes.Repeat([]byte{1}, 32), "branch")}
+	b := branches{key: deriveMAC(bytes.Repeat([]byte{1}, 32), "branch")}
 	below := &sip.ViaHeader{Host: "192.0.2.1", Port: 5060, Params: sip.HeaderParams{{K: "branch", V: "z9hG4bK1"}, {K: "rport", V: "9"}}}
 	s := b.make(below, "0123456789abcdef")
 	if !b.proves(s, below) {

@@ -23,8 +23,9 @@ type Layer struct {
 	log  *slog.Logger
 	seed maphash.Seed
 
-	smu     sync.Mutex // guards the server table and the timer that sweeps it
+	smu     sync.Mutex // guards the server table, its count by source, and the timer that sweeps it
 	servers map[serverKey]*Server
+	sources map[string]int
 	sweep   *time.Timer
 	cmu     sync.Mutex // guards the client table
 	clients map[clientKey]*Client
@@ -52,6 +53,7 @@ func New(o Options) (*Layer, error) {
 	l := &Layer{
 		o: o, t: o.Timers, log: o.Logger, seed: maphash.MakeSeed(),
 		servers: make(map[serverKey]*Server),
+		sources: make(map[string]int),
 		clients: make(map[clientKey]*Client),
 		flows:   make(map[flow.Flow]*members),
 	}
@@ -157,7 +159,7 @@ func (l *Layer) request(f flow.Flow, req *sip.Request) {
 		l.o.Handler.HandleAck(f, req)
 		return
 	}
-	if len(l.servers) >= l.o.MaxServer {
+	if len(l.servers) >= l.o.MaxServer || l.sources[key.remote] >= l.o.MaxSource {
 		l.smu.Unlock()
 		l.stats.refused.Add(1)
 		res := message.NewResponse(req, 503, "Service Unavailable")
@@ -167,6 +169,7 @@ func (l *Layer) request(f flow.Flow, req *sip.Request) {
 	}
 	s = &Server{l: l, key: key, flow: f, req: req, invite: req.Method == sip.INVITE, born: time.Now()}
 	l.servers[key] = s
+	l.sources[key.remote]++
 	l.smu.Unlock()
 	l.join(f, s, nil)
 
@@ -301,6 +304,9 @@ func (l *Layer) leave(f flow.Flow, s *Server, c *Client) {
 func (l *Layer) dropServer(s *Server) {
 	l.smu.Lock()
 	delete(l.servers, s.key)
+	if l.sources[s.key.remote]--; l.sources[s.key.remote] <= 0 {
+		delete(l.sources, s.key.remote)
+	}
 	l.smu.Unlock()
 	l.leave(s.flow, s, nil)
 }

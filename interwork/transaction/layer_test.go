@@ -302,7 +302,7 @@ func TestOldBranch(t *testing.T) {
 }
 
 func TestFullTables(t *testing.T) {
-	bubble(t, flow.TransportUDP, Options{MaxServer: 2, MaxClient: 1}, func(l *Layer, u *user, f *transactiontest.Flow) {
+	bubble(t, flow.TransportUDP, Options{MaxServer: 3, MaxSource: 2, MaxClient: 1}, func(l *Layer, u *user, f *transactiontest.Flow) {
 		for i := range 3 {
 			l.HandleMessage(f, request("MESSAGE", fmt.Sprintf("z9hG4bK%d", i)))
 		}
@@ -312,6 +312,11 @@ func TestFullTables(t *testing.T) {
 		}
 		expect(t, "user", u.take(), "request MESSAGE, request MESSAGE")
 		expect(t, "table", fmt.Sprint(servers(l)), "2")
+		for i := range 2 { // there is room for one more, from elsewhere
+			other := transactiontest.New(flow.TransportUDP, here, flow.Addr{Host: fmt.Sprint("127.0.0.", 20+i), Port: 6000})
+			l.HandleMessage(other, request("MESSAGE", fmt.Sprintf("z9hG4bK%d", i)))
+			expect(t, "the full table as a whole", other.Lines(), []string{"", "503"}[i])
+		}
 		if _, err := l.Request(f, request("MESSAGE", "z9hG4bKx"), &ends{}); err != nil {
 			t.Error(err)
 		}

@@ -24,6 +24,7 @@ const (
 type Options struct {
 	Timers     Timers
 	MaxServer  int           // most server transactions at one time; 0: 32768
+	MaxSource  int           // most of them from one remote host or node; 0: a quarter of MaxServer
 	MaxClient  int           // most client transactions at one time; 0: 32768
 	RetryAfter time.Duration // asked for in the 503 of a full table; 0: 16 s
 	Handler    Handler       // the transaction user
@@ -40,7 +41,7 @@ func (o Options) Validate() error {
 	if o.Handler == nil {
 		return errors.New("transaction: no handler")
 	}
-	if o.MaxServer < 0 || o.MaxClient < 0 || o.RetryAfter < 0 {
+	if o.MaxServer < 0 || o.MaxSource < 0 || o.MaxClient < 0 || o.RetryAfter < 0 {
 		return errors.New("transaction: a limit is negative")
 	}
 	return o.Timers.Validate()
@@ -50,6 +51,9 @@ func (o Options) withDefaults() Options {
 	o.Timers = o.Timers.withDefaults()
 	if o.MaxServer == 0 {
 		o.MaxServer = defaultServer
+	}
+	if o.MaxSource == 0 {
+		o.MaxSource = max(1, o.MaxServer/4)
 	}
 	if o.MaxClient == 0 {
 		o.MaxClient = defaultClient
