@@ -174,11 +174,11 @@ func (w logWriter) Write(b []byte) (int, error) {
 func ms(d time.Duration) string {
 	switch {
 	case d < 10*time.Millisecond:
-		return d.Round(10 * time.Microsecond).String()
-	case d < 10*time.Second:
-		return d.Round(time.Millisecond).String()
+		return fmt.Sprintf("%.1f ms", d.Seconds()*1000)
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
-	return d.Round(time.Second).String()
+	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
 // span prints a longer duration in words: "1 hour", "50 minutes", "7 days".
