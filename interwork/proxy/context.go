@@ -2,16 +2,12 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
-	"p2psip/interwork"
-	"p2psip/interwork/flow"
 	"p2psip/interwork/message"
 	"p2psip/interwork/transaction"
 	"p2psip/overlay"
@@ -56,20 +52,6 @@ type result struct {
 	res    *sip.Response // nil when made here
 	rank   int
 }
-
-// branch is one copy of the request that left, or waits for its stream.
-type branch struct {
-	x       *responseContext
-	target  Target
-	breadth int
-
-	// guarded by x.mu
-	client *transaction.Client
-	done   bool
-	timerC *time.Timer
-}
-
-var _ transaction.ClientHandler = (*branch)(nil)
 
 func (c *Core) newContext(r *request, w way) *responseContext {
 	x := &responseContext{c: c, r: r, w: w, avail: c.limits.Breadth}
@@ -172,165 +154,6 @@ func (x *responseContext) launch() bool {
 		started = true
 	}
 	return started
-}
-
-// start makes a branch for a target.
-func (x *responseContext) start(t Target, share int) {
-	b := &branch{x: x, target: t, breadth: share}
-	x.branches = append(x.branches, b)
-	x.running++
-	if t.Node == "" {
-		if t.Flow == nil {
-			b.fail(480, "Temporarily Unavailable")
-			return
-		}
-		b.send(t.Flow)
-		return
-	}
-	now, err := x.c.outbox.to(t.Node, t.Addrs, func(f flow.Flow, err error) {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if b.done {
-			return
-		}
-		if err != nil {
-			x.c.log.Debug("node not reached", "node", t.Node, "err", err)
-			b.fail(480, "Temporarily Unavailable")
-		} else {
-			b.send(f)
-		}
-		x.advance()
-	})
-	switch {
-	case err != nil:
-		b.fail(503, "Service Unavailable")
-	case now != nil:
-		b.send(now)
-	}
-}
-
-// send lets the branch leave on a flow. Called under x.mu.
-func (b *branch) send(f flow.Flow) {
-	x := b.x
-	if !secureEnough(x.r, f) {
-		b.fail(480, "Temporarily Unavailable")
-		return
-	}
-	breadth := b.breadth
-	fwd := x.c.rewrite(x.r, f, &b.target.URI, breadth)
-	client, err := x.c.layer.Request(f, fwd, b)
-	if err != nil {
-		x.c.log.Debug("branch not sent", "err", err)
-		if errors.Is(err, transaction.ErrFull) {
-			b.fail(503, "Service Unavailable")
-		} else {
-			b.fail(480, "Temporarily Unavailable")
-		}
-		return
-	}
-	x.c.stats.forwarded.Add(1)
-	b.client = client
-	if x.r.tx.Invite() {
-		b.timerC = time.AfterFunc(x.c.layer.Timers().C, b.expire)
-	}
-}
-
-// finished takes the branch out of the count. Called under x.mu, once.
-func (b *branch) finished() {
-	b.done = true
-	b.x.running--
-	b.x.avail += b.breadth
-	if b.timerC != nil {
-		b.timerC.Stop()
-	}
-}
-
-// fail ends a branch with an answer of our own. Called under x.mu.
-func (b *branch) fail(status int, reason string) {
-	b.finished()
-	b.x.offer(result{status: status, reason: reason})
-}
-
-// HandleResponse takes a response of the branch's transaction (§16.7).
-func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
-	x := b.x
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !message.PopVia(res) || res.Via() == nil { // step 3; a response that was for us alone has nowhere to go
-		return
-	}
-	status := res.StatusCode
-	invite := x.r.tx.Invite()
-	switch {
-	case status == 100:
-		return
-	case status < 200:
-		if b.timerC != nil && !b.done {
-			b.timerC.Reset(x.c.layer.Timers().C) // step 2
-		}
-		if !x.answered && !b.done {
-			_ = x.r.tx.Respond(res)
-		}
-		return
-	case status < 300:
-		if !b.done {
-			b.finished()
-		}
-		if x.answered && !invite {
-			return
-		}
-		first := !x.answered
-		x.answered = true
-		x.reply(res)
-		if first {
-			x.abandon()
-		}
-		return
-	}
-	if b.done {
-		return
-	}
-	b.finished()
-	if status == 401 || status == 407 {
-		x.auth = append(x.auth, res.GetHeaders("WWW-Authenticate")...)
-		x.auth = append(x.auth, res.GetHeaders("Proxy-Authenticate")...)
-	}
-	x.offer(result{status: status, reason: res.Reason, res: res})
-	if status >= 600 && !x.declined {
-		x.declined = true // step 5
-		x.abandon()
-	}
-	x.advance()
-}
-
-// HandleTimeout is timer B or F: the branch counts as answered 408 (§16.8).
-func (b *branch) HandleTimeout(*transaction.Client) { b.failed(408, "Request Timeout") }
-
-// HandleTransportError is a dead flow (§16.9): for the caller the phone is away at present, which another branch may
-// better.
-func (b *branch) HandleTransportError(_ *transaction.Client, err error) {
-	b.x.c.log.Debug("branch lost", "err", err)
-	b.failed(480, "Temporarily Unavailable")
-}
-
-func (b *branch) failed(status int, reason string) {
-	x := b.x
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if b.done {
-		return
-	}
-	b.fail(status, reason)
-	x.advance()
-}
-
-// expire is timer C (§16.8): the phone has rung long enough.
-func (b *branch) expire() {
-	b.x.mu.Lock()
-	defer b.x.mu.Unlock()
-	if !b.done {
-		b.client.Cancel()
-	}
 }
 
 // cancel is the caller's CANCEL (§16.10), in whatever phase.
@@ -484,34 +307,4 @@ func (x *responseContext) reply(res *sip.Response) {
 	if err := x.r.tx.Respond(res); err != nil && !errors.Is(err, transaction.ErrTerminated) {
 		x.c.log.Debug("answer not sent", "err", err)
 	}
-}
-
-// answer sends a final response made here.
-func (c *Core) answer(r *request, status int, reason string, headers ...sip.Header) {
-	if r.tx == nil {
-		return
-	}
-	res := message.NewResponse(r.req, status, reason)
-	for _, h := range headers {
-		res.AppendHeader(h)
-	}
-	_ = r.tx.Respond(res)
-}
-
-// answerError answers with what the one table says of an error.
-func (c *Core) answerError(r *request, err error) {
-	s := interwork.StatusOf(err)
-	var headers []sip.Header
-	if s.RetryAfter > 0 {
-		headers = append(headers, sip.NewHeader("Retry-After", strconv.Itoa(int(s.RetryAfter.Seconds()))))
-	}
-	if s.Code >= 500 {
-		c.log.Debug("request refused", "status", s.Code, "err", err)
-	}
-	c.answer(r, s.Code, s.Reason, headers...)
-}
-
-// warning makes a Warning header with free text (§20.43).
-func (c *Core) warning(text string) sip.Header {
-	return sip.NewHeader("Warning", fmt.Sprintf("399 %s %q", c.cfg.NodeName, text))
 }

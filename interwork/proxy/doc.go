@@ -5,7 +5,7 @@
 // values are taken off (§16.4). What is left decides between five ways: this node itself (local.go), a Route value that
 // names another node, a flow token (token.go), a user of the overlay, or elsewhere. A user's targets are the bindings of
 // this node and the nodes that a lookup finds (search.go); a request that came from another node is delivered to local
-// bindings only and never looked up again. A response context (context.go) tries the targets, in parallel for equal
+// bindings only and never looked up again. A response context (context.go, fork.go) tries the targets, in parallel for equal
 // preference, and forwards the best answer (response.go, §16.7). Requests leave rewritten (rewrite.go, §16.6): Via,
 // Max-Forwards, Max-Breadth and, where a dialog begins, two Record-Route values, one for either side (RFC 5658).
 //
