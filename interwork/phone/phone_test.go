@@ -3,6 +3,7 @@ package phone
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -308,23 +309,35 @@ func TestCancelCrossesAnswer(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	r, alice, calls := throughRelay(t)
+	answered, cancelled, once := make(chan struct{}), make(chan struct{}), sync.Once{}
 	r.mu.Lock()
-	r.drop = func(m sip.Message) bool { // the CANCEL is lost, so the 200 wins
-		req, ok := m.(*sip.Request)
-		return ok && req.Method == "CANCEL"
+	r.drop = func(m sip.Message) bool {
+		if req, ok := m.(*sip.Request); ok {
+			return req.Method == "CANCEL" // lost, so the answer wins
+		}
+		if res := m.(*sip.Response); res.StatusCode != 200 || res.CSeq().MethodName != "INVITE" {
+			return false
+		}
+		once.Do(func() { close(answered) })
+		select {
+		case <-cancelled:
+			return false // one that is repeated
+		default:
+			return true
+		}
 	}
 	r.mu.Unlock()
 	out, err := alice.Call(ctx, bobAOR)
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-answered
 	out.Cancel()
-	<-out.States()
-	in := next(t, calls)
-	wait(t, in, Ended)
-	if _, err := out.Wait(ctx, Answered); err == nil {
-		t.Skip("answered before it was cancelled")
+	close(cancelled)
+	if st := wait(t, out, Failed); st.Status != 487 {
+		t.Errorf("the caller ends in %s", st)
 	}
+	wait(t, next(t, calls), Ended) // by the caller's BYE
 }
 
 func TestCloseWithCalls(t *testing.T) {
