@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,7 +94,17 @@ func (o *Peer) joinTrouble() string {
 	if j.lastErr == nil {
 		return "this node has not reached another one yet"
 	}
-	return fmt.Sprintf("none of the %d nodes known could be reached (%s); is this machine online, and is one of them running?", j.tried, clip(j.lastErr.Error()))
+	return fmt.Sprintf("none of the %d nodes known could be reached (%s); is this machine online, and is one of them running?", j.tried, firstLine(j.lastErr))
+}
+
+// firstLine takes the gist of libp2p's dial errors, which list every address on a line of its own.
+func firstLine(err error) string {
+	s := err.Error()
+	if i := strings.LastIndex(s, "] "); i >= 0 {
+		s = s[i+2:]
+	}
+	s, _, _ = strings.Cut(s, "\n")
+	return clip(s)
 }
 
 // WaitJoined waits until the node has met another one. It returns at once where nobody is to be expected.
@@ -143,18 +154,17 @@ func (j *joiner) run() {
 			j.save()
 			saved = now
 		}
-		if !j.pauseFor(ctx, wait, sub.Out()) {
+		if !j.pauseFor(ctx, wait, is, sub.Out()) {
 			return
 		}
 	}
 }
 
-// pauseFor waits, but not longer than until something happens that may change whether the node is joined.
-func (j *joiner) pauseFor(ctx context.Context, d time.Duration, events <-chan any) bool {
+// pauseFor waits, but not longer than until the node is joined where it was not, or the other way round.
+func (j *joiner) pauseFor(ctx context.Context, d time.Duration, was bool, events <-chan any) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	before := j.o.neighbours() > 0
-	for {
+	for (j.o.neighbours() > 0) == was {
 		select {
 		case <-t.C:
 			return true
@@ -162,16 +172,14 @@ func (j *joiner) pauseFor(ctx context.Context, d time.Duration, events <-chan an
 			return true
 		case <-events:
 			// kad-dht takes the same event; its table follows in a moment.
-			if !before && !sleep(ctx, 20*time.Millisecond) {
+			if !was && !sleep(ctx, 20*time.Millisecond) {
 				return false
-			}
-			if (j.o.neighbours() > 0) != before {
-				return true
 			}
 		case <-ctx.Done():
 			return false
 		}
 	}
+	return ctx.Err() == nil
 }
 
 // arrived is called when the node has neighbours after having had none.
@@ -218,7 +226,7 @@ func (j *joiner) round(ctx context.Context) bool {
 			ctx, cancel := context.WithTimeout(ctx, 2*j.o.timing.Dial)
 			defer cancel()
 			j.o.forgiveDial(ai.ID)
-			errs <- j.o.host.Connect(ctx, ai)
+			errs <- j.o.meet(ctx, ai)
 		}()
 	}
 	reached := false
@@ -235,7 +243,7 @@ func (j *joiner) round(ctx context.Context) bool {
 	first := j.lastErr == nil
 	j.tried, j.lastErr = len(targets), lastErr
 	if lastErr != nil && !reached && first && ctx.Err() == nil {
-		j.o.log.Warn("joined nobody yet; trying on", "nodes_tried", len(targets), "error", clip(lastErr.Error()))
+		j.o.log.Warn("joined nobody yet; trying on", "nodes_tried", len(targets), "error", firstLine(lastErr))
 	}
 	return reached
 }
@@ -246,6 +254,23 @@ func (o *Peer) forgiveDial(n NodeID) {
 	if s, ok := o.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
 		s.Backoff().Clear(n)
 	}
+}
+
+// meet connects to a node and puts it into the routing table if it answers. kad-dht does that by itself when a connection
+// comes up, but tries only once.
+func (o *Peer) meet(ctx context.Context, ai peer.AddrInfo) error {
+	if err := o.host.Connect(ctx, ai); err != nil {
+		return err
+	}
+	if o.dht.RoutingTable().Find(ai.ID) != "" {
+		return nil
+	}
+	if _, err := o.messenger.GetClosestPeers(ctx, ai.ID, o.host.ID()); err != nil {
+		return err
+	}
+	o.suspects.remove(ai.ID)
+	_, err := o.dht.RoutingTable().TryAddPeer(ai.ID, true, true)
+	return err
 }
 
 // gather makes one entry of several for the same node.
