@@ -23,7 +23,8 @@ func (p *program) overlayCreate() *cli.Command {
 			&cli.BoolFlag{Name: "isolated", Usage: "the overlay will never connect to the public SIP network; then a single word will do for DOMAIN"},
 			&cli.StringFlag{Name: "policy", Value: string(overlay.PolicyCertified), Usage: "`POLICY` for joining: certified, with a credential from you; open, anybody, under a name made from their key (default: certified)"},
 			&cli.StringSliceFlag{Name: "bootstrap", Usage: "`MULTIADDR` of a node through which others join"},
-			&cli.DurationFlag{Name: "record-lifetime", Usage: "`TIME` for which a registered phone is believed to be there without news of it (default: 1h)"},
+			&cli.IntFlag{Name: "copies", Value: overlay.DefaultBucketSize, Usage: "`N` nodes keep a copy of each record, Kademlia's k (default: 20)"},
+			&cli.DurationFlag{Name: "record-lifetime", Value: overlay.DefaultRecordLifetime, Usage: "`TIME` for which a registered phone is believed to be there without news of it (default: 1h)"},
 			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -39,12 +40,12 @@ func (p *program) overlayCreate() *cli.Command {
 				return err
 			}
 			o := overlay.DocumentOptions{ID: args[0], Isolated: c.Bool("isolated"), Policy: policy, Bootstrap: c.StringSlice("bootstrap")}
-			if c.IsSet("record-lifetime") {
-				o.DHT = overlay.DHTParams{BucketSize: overlay.DefaultBucketSize, RecordLifetime: c.Duration("record-lifetime")}
-				o.DHT.Retention = max(overlay.DefaultRetention, o.DHT.RecordLifetime)
-				if err := o.DHT.Validate(); err != nil {
-					return withHint(err, "such as --record-lifetime 30m")
-				}
+			o.DHT = overlay.DHTParams{
+				BucketSize: c.Int("copies"), RecordLifetime: c.Duration("record-lifetime"),
+				Retention: max(overlay.DefaultRetention, c.Duration("record-lifetime")),
+			}
+			if err := o.DHT.Validate(); err != nil {
+				return withHint(&usageError{err.Error()}, "such as --record-lifetime 30m, --copies 20")
 			}
 			a, err := overlay.NewAuthority(o, p.now())
 			if err != nil {
