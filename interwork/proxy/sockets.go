@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+	"fmt"
 	"sync"
 
 	"p2psip/interwork/flow"
@@ -56,4 +58,17 @@ func (l *Listeners) Flow(e Endpoint) (flow.Flow, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Dial connects to a phone from the node's socket of a transport, TCP or TLS, or gives the living connection to it.
+func (l *Listeners) Dial(ctx context.Context, t flow.Transport, to flow.Addr) (flow.Flow, error) {
+	l.mu.RLock()
+	streams := l.streams
+	l.mu.RUnlock()
+	for _, s := range streams {
+		if s.Transport() == t {
+			return s.Dial(ctx, to)
+		}
+	}
+	return nil, fmt.Errorf("dial %s: this node has no %s socket", to, t)
 }
