@@ -38,7 +38,8 @@ type node struct {
 	id   overlay.NodeID
 	core *proxy.Core
 	edge *edge.Edge
-	addr string
+	addr string // UDP
+	tcp  string
 	owns map[overlay.AOR]bool
 
 	mu    sync.Mutex // guards flows
@@ -69,7 +70,11 @@ func newNode(t *testing.T, d *directory, seed byte, users ...string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.addr = pc.LocalAddr().String()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.addr, n.tcp = pc.LocalAddr().String(), ln.Addr().String()
 	sockets := &proxy.Listeners{}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	n.edge, err = edge.New(edge.Config{OID: oid, DataDir: t.TempDir(), Own: func() []overlay.AOR { return own },
@@ -78,13 +83,15 @@ func newNode(t *testing.T, d *directory, seed byte, users ...string) *node {
 		t.Fatal(err)
 	}
 	n.core, err = proxy.New(proxy.Config{OID: oid, NodeName: overlay.NodeName(id, oid), Secret: bytes.Repeat([]byte{seed}, 32),
-		Own: []flow.Addr{flow.AddrFrom(pc.LocalAddr().(*net.UDPAddr).AddrPort())}, Edge: n.edge, Sockets: sockets, Locator: d,
-		Peers: n, Logger: log})
+		Own:  []flow.Addr{flow.AddrFrom(pc.LocalAddr().(*net.UDPAddr).AddrPort()), flow.AddrFrom(ln.Addr().(*net.TCPAddr).AddrPort())},
+		Edge: n.edge, Sockets: sockets, Locator: d, Peers: n, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	u := flow.ListenUDP(pc, n.core.Layer(), flow.Options{Logger: log})
 	sockets.AddUDP(u)
+	s := flow.ListenTCP(ln, n.core.Layer(), flow.Options{Logger: log})
+	sockets.AddStream(s)
 	d.nodes[id] = n
 	t.Cleanup(func() {
 		n.mu.Lock()
@@ -95,6 +102,7 @@ func newNode(t *testing.T, d *directory, seed byte, users ...string) *node {
 			_ = f.Close()
 		}
 		_ = u.Close()
+		_ = s.Close()
 		n.core.Close()
 		n.edge.Close()
 	})
@@ -216,6 +224,63 @@ func TestSIPpAcrossNodes(t *testing.T) {
 				if s := n.core.Stats(); s.Calls != 0 || s.Panics+s.Transactions.Panics+s.Transactions.Malformed != 0 {
 					t.Errorf("node %d: %s", i, fmt.Sprintf("%+v", s))
 				}
+			}
+		})
+	}
+}
+
+// TestBaresipAcrossNodes has baresip, on UDP and on TCP, call a SIPp phone at another node and be called by it.
+func TestBaresipAcrossNodes(t *testing.T) {
+	const aliceAOR, bobAOR = "sip:alice@p2psip.example", "sip:bob@p2psip.example"
+	for _, transport := range []string{"udp", "tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			d := &directory{entries: make(map[overlay.AOR]map[overlay.NodeID]overlay.NodeEntry), nodes: make(map[overlay.NodeID]*node)}
+			a, b := newNode(t, d, 1, "alice"), newNode(t, d, 2, "bob")
+			at := a.addr
+			if transport == "tcp" {
+				at = a.tcp
+			}
+			alice := phonetest.StartBaresip(t, phonetest.BaresipConfig{AOR: aliceAOR, Proxy: at, Transport: transport})
+			bob := phonetest.NewSIPp(t, phonetest.SIPpConfig{AOR: bobAOR, Proxy: b.addr})
+			if err := alice.Register(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := bob.Register(ctx, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+
+			run := bob.Start(phonetest.Answer{Ring: 50 * time.Millisecond})
+			call := alice.Dial(ctx, bobAOR)
+			for _, step := range []struct {
+				name string
+				do   func(context.Context) error
+			}{
+				{"ringing", call.WaitRinging}, {"established", call.WaitEstablished}, {"hold", call.Hold},
+				{"resume", call.Resume}, {"hang-up", call.Hangup}, {"the far side's view", run.Wait},
+			} {
+				if err := step.do(ctx); err != nil {
+					t.Fatalf("%s: %v", step.name, err)
+				}
+			}
+
+			run = bob.Start(phonetest.Call{To: aliceAOR, HoldAfter: 50 * time.Millisecond, HoldFor: 50 * time.Millisecond})
+			call, err := alice.WaitIncoming(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := call.Accept(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := call.WaitReoffer(ctx, 2); err != nil {
+				t.Fatal(err)
+			}
+			if err := call.Hangup(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := run.Wait(ctx); err != nil {
+				t.Error(err)
 			}
 		})
 	}
