@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -178,7 +177,7 @@ func (n *Node) close() error {
 		n.peers.close()
 	}
 	if n.sockets != nil {
-		errs = append(errs, ignoreClosed(n.sockets.close()))
+		errs = append(errs, n.sockets.close())
 	}
 	if n.core != nil {
 		n.core.Close()
@@ -190,14 +189,6 @@ func (n *Node) close() error {
 		errs = append(errs, n.home.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// ignoreClosed drops what closing a socket twice says.
-func ignoreClosed(err error) error {
-	if err != nil && strings.Contains(err.Error(), "use of closed network connection") {
-		return nil
-	}
-	return err
 }
 
 // WaitJoined waits until the node has met another one; at once where nobody is to be expected.

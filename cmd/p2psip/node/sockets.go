@@ -1,13 +1,12 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync/atomic"
 
 	"p2psip/interwork/edge"
 	"p2psip/interwork/flow"
@@ -17,16 +16,10 @@ import (
 // sockets are the node's side towards phones. They are opened before anything else, because a port that is taken is the
 // most likely reason for a node not to start, and are read from only when everything behind them stands.
 type sockets struct {
+	proxy.Listeners
 	pc       net.PacketConn
 	tcp, tls net.Listener
-
-	live atomic.Pointer[readers]
-}
-
-// readers are the sockets once they are read from.
-type readers struct {
-	udp     *flow.UDP
-	streams []*flow.Stream
+	live     []io.Closer // their readers, which own them
 }
 
 var (
@@ -85,66 +78,44 @@ func addrOf(l net.Listener) net.Addr {
 // start begins to read.
 func (s *sockets) start(h flow.Handler, log *slog.Logger) {
 	o := flow.Options{Logger: log}
-	r := &readers{udp: flow.ListenUDP(s.pc, h, o)}
+	udp := flow.ListenUDP(s.pc, h, o)
+	s.AddUDP(udp)
+	s.live = append(s.live, udp)
 	for _, ln := range []net.Listener{s.tcp, s.tls} {
 		if ln != nil {
-			r.streams = append(r.streams, flow.ListenTCP(ln, h, o))
+			st := flow.ListenTCP(ln, h, o)
+			s.AddStream(st)
+			s.live = append(s.live, st)
 		}
 	}
-	s.live.Store(r)
 }
 
 // close ends all readers and waits for them.
 func (s *sockets) close() error {
-	r := s.live.Swap(nil)
-	if r == nil {
-		err := errors.Join(s.pc.Close(), s.tcp.Close())
+	closers := s.live
+	if closers == nil {
+		closers = []io.Closer{s.pc, s.tcp}
 		if s.tls != nil {
-			err = errors.Join(err, s.tls.Close())
+			closers = append(closers, s.tls)
 		}
-		return err
 	}
-	errs := []error{r.udp.Close()}
-	for _, st := range r.streams {
-		errs = append(errs, st.Close())
+	var errs []error
+	for _, c := range closers {
+		if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// Flow finds the way to an endpoint. The local address of a UDP endpoint does not have to match: after a restart with
-// another --sip there is one socket still, and the phone has to be reached from it.
+// Flow finds the way to an endpoint. After a restart with another --sip the local address of an endpoint is history, and
+// the phone has to be reached from the socket there is.
 func (s *sockets) Flow(e proxy.Endpoint) (flow.Flow, bool) {
-	r := s.live.Load()
-	if r == nil {
-		return nil, false
+	if f, ok := s.Listeners.Flow(e); ok {
+		return f, true
 	}
-	if e.Transport == flow.TransportUDP {
-		ap, ok := e.Remote.AddrPort()
-		if !ok || ap.Port() == 0 {
-			return nil, false
-		}
-		return r.udp.To(ap), true
-	}
-	for _, st := range r.streams {
-		if st.Transport() == e.Transport {
-			if f, ok := st.Find(e.Remote); ok {
-				return f, true
-			}
-		}
-	}
-	return nil, false
-}
-
-// Dial connects to a phone.
-func (s *sockets) Dial(ctx context.Context, t flow.Transport, to flow.Addr) (flow.Flow, error) {
-	if r := s.live.Load(); r != nil {
-		for _, st := range r.streams {
-			if st.Transport() == t {
-				return st.Dial(ctx, to)
-			}
-		}
-	}
-	return nil, fmt.Errorf("connecting to a phone: this node has no %s socket", t)
+	e.Local = flow.Addr{}
+	return s.Listeners.Flow(e)
 }
 
 // reachable gives an IP address of this machine for phones when a socket is bound to all of them: the one it would use to
