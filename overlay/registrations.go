@@ -17,6 +17,10 @@ import (
 // maxRegistrations bounds the users of one node; a credential names no more.
 const maxRegistrations = maxURIs
 
+// earlyRenewal is when a record is published again for the first time if fewer nodes than k were there to store it, as in
+// an overlay that has just started; the times after that are four times as far apart each, up to the half life.
+const earlyRenewal = 30 * time.Second
+
 // Registrations keeps the records of this node's users in the overlay true: it signs and publishes what it is told, with
 // a rising sequence number, again at half life, again after a failure, again after the node was cut off. It remembers on
 // disk what it published last, so that a sequence number is never used twice and a user whose phones are gone after a
@@ -187,7 +191,7 @@ func (r *Registrations) Status() []Publishing {
 // keep publishes one user until the node closes.
 func (r *Registrations) keep(reg *registration) {
 	ctx := r.o.ctx
-	retry := r.o.timing.RetryMin
+	retry, early := r.o.timing.RetryMin, earlyRenewal
 	wait := time.Hour
 	for {
 		t := time.NewTimer(wait)
@@ -205,8 +209,14 @@ func (r *Registrations) keep(reg *registration) {
 		if err != nil {
 			wait = jitter(retry)
 			retry = min(2*retry, r.o.timing.RetryMax)
+			early = earlyRenewal
 		} else {
-			wait, retry = jitter(r.o.doc.DHT.RecordLifetime/2), r.o.timing.RetryMin
+			wait, retry = r.o.doc.DHT.RecordLifetime/2, r.o.timing.RetryMin
+			if pub.Wanted < r.o.doc.DHT.BucketSize && early < wait {
+				wait = early
+				early *= 4
+			}
+			wait = jitter(wait)
 		}
 		reg.settle(version, pub, err, r.o.now().Add(wait))
 		if err != nil {
