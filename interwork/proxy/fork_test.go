@@ -283,9 +283,13 @@ func TestGRUU(t *testing.T) {
 		two.expect("INVITE")
 		one.expect("")
 		local.expect("")
+		lookups := a.core.Stats().Lookups
 		alice.send(alice.out("INVITE", bobURI+";gr=dev7002"))
 		local.expect("INVITE")
 		two.expect("")
+		if a.core.Stats().Lookups != lookups {
+			t.Error("a lookup for a device that is here")
+		}
 		alice.send(alice.out("MESSAGE", bobURI+";gr=gone"))
 		w.after(time.Second)
 		alice.expect("100 100 480")
@@ -530,8 +534,34 @@ func TestDialBounds(t *testing.T) {
 		alice := a.phone("alice", flow.TransportTCP, 6000, 1000)
 		alice.send(alice.out("MESSAGE", bobURI))
 		alice.send(alice.out("MESSAGE", bobURI))
+		alice.send(alice.out("MESSAGE", "sip:carol@p2psip.example")) // one stream too many
 		w.after(2 * time.Second)
-		alice.expect("503")
+		alice.expect("503 503")
+	})
+}
+
+// TestDeadStream has the stream to a node be dead although nobody has said so yet: another one is opened.
+func TestDeadStream(t *testing.T) {
+	newWorld(t, func(w *world) {
+		a, b := w.node(1), w.node(2)
+		alice, bob := a.phone("alice", flow.TransportTCP, 6000, 1000), b.phone("bob", flow.TransportTCP, 7000, 1000)
+		a.link(b).Close()
+		alice.send(alice.out("MESSAGE", bobURI))
+		bob.expect("MESSAGE")
+	})
+}
+
+// TestContactHeaders has a phone be registered with headers in its Contact: they are not applied.
+func TestContactHeaders(t *testing.T) {
+	newWorld(t, func(w *world) {
+		a := w.node(1)
+		alice, bob := a.phone("alice", flow.TransportTCP, 6000, 1000), a.phone("bob", flow.TransportTCP, 7000, 1000)
+		a.bindings[bob.aor][0].URI.Headers = sip.HeaderParams{{K: "Subject", V: "x"}}
+		alice.send(alice.out("MESSAGE", bobURI))
+		bob.expect("MESSAGE")
+		if got := bob.request("MESSAGE").Recipient.String(); got != "sip:bob@127.0.1.9:7000" {
+			t.Errorf("Request-URI %s", got)
+		}
 	})
 }
 

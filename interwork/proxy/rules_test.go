@@ -219,6 +219,9 @@ func TestFromPeer(t *testing.T) {
 		}
 		alice.expect("")
 		carol.expect("")
+		if b.dials != 0 {
+			t.Error("a stream to a third node was opened")
+		}
 	})
 }
 
