@@ -95,3 +95,18 @@ func TestTwoNodesOfOneUserRegisterAtTheSameMoment(t *testing.T) {
 		t.Fatalf("after one left: %+v", live)
 	}
 }
+
+// TestPublishedAgain: without being told anything, a node publishes its users again, with a higher sequence number, and
+// nodes that came in later get the record.
+func TestPublishedAgain(t *testing.T) {
+	u := overlaytest.New(t, 3, func(_ int, c *overlay.Config) { c.Timing = overlay.Timing{Early: 100 * time.Millisecond} })
+	a := u.AOR(t, "user1")
+	if err := u.Peers[1].Registrations().Set(context.Background(), a, []overlay.Device{{ID: "x"}}); err != nil {
+		t.Fatal(err)
+	}
+	first := u.Peers[1].Registrations().Status()[0].Sequence
+	late := u.Start(t, u.Config(t, 9))
+	eventually(t, "the node that came later stores a newer copy", func() bool {
+		return late.Holds(a) == 1 && late.HoldsSequence(a) > first
+	})
+}

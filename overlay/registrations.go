@@ -17,9 +17,28 @@ import (
 // maxRegistrations bounds the users of one node; a credential names no more.
 const maxRegistrations = maxURIs
 
-// earlyRenewal is when a record is published again for the first time if fewer nodes than k were there to store it, as in
-// an overlay that has just started; the times after that are four times as far apart each, up to the half life.
-const earlyRenewal = 30 * time.Second
+// renewal decides when a record is published again: at half its life. While fewer nodes than k are there to store it, as in
+// an overlay that has just started, it is published earlier, first after Timing.Early and then four times as late each
+// time, so that nodes that came in meanwhile get it.
+type renewal struct {
+	half, first, early time.Duration
+}
+
+// after gives the time to wait after a publication.
+func (n *renewal) after(wanted, k int) time.Duration {
+	if n.early <= 0 {
+		n.early = n.first
+	}
+	if wanted >= k || n.early >= n.half {
+		return n.half
+	}
+	wait := n.early
+	n.early *= 4
+	return wait
+}
+
+// reset begins with the early times anew.
+func (n *renewal) reset() { n.early = n.first }
 
 // Registrations keeps the records of this node's users in the overlay true: it signs and publishes what it is told, with
 // a rising sequence number, again at half life, again after a failure, again after the node was cut off. It remembers on
@@ -191,7 +210,8 @@ func (r *Registrations) Status() []Publishing {
 // keep publishes one user until the node closes.
 func (r *Registrations) keep(reg *registration) {
 	ctx := r.o.ctx
-	retry, early := r.o.timing.RetryMin, earlyRenewal
+	retry := r.o.timing.RetryMin
+	again := renewal{half: r.o.doc.DHT.RecordLifetime / 2, first: r.o.timing.Early}
 	wait := time.Hour
 	for {
 		t := time.NewTimer(wait)
@@ -209,14 +229,10 @@ func (r *Registrations) keep(reg *registration) {
 		if err != nil {
 			wait = jitter(retry)
 			retry = min(2*retry, r.o.timing.RetryMax)
-			early = earlyRenewal
+			again.reset()
 		} else {
-			wait, retry = r.o.doc.DHT.RecordLifetime/2, r.o.timing.RetryMin
-			if pub.Wanted < r.o.doc.DHT.BucketSize && early < wait {
-				wait = early
-				early *= 4
-			}
-			wait = jitter(wait)
+			wait = jitter(again.after(pub.Wanted, r.o.doc.DHT.BucketSize))
+			retry = r.o.timing.RetryMin
 		}
 		reg.settle(version, pub, err, r.o.now().Add(wait))
 		if err != nil {

@@ -168,3 +168,21 @@ func TestSuspectsAreBounded(t *testing.T) {
 		t.Error("a suspect is forgotten at once or never")
 	}
 }
+
+func TestRenewal(t *testing.T) {
+	n := renewal{half: 30 * time.Minute, first: 30 * time.Second}
+	for i, want := range []time.Duration{30 * time.Second, 2 * time.Minute, 8 * time.Minute, 30 * time.Minute, 30 * time.Minute} {
+		if got := n.after(3, 20); got != want {
+			t.Errorf("publication %d by 3 of 20 nodes: again after %v, want %v", i, got, want)
+		}
+	}
+	n.reset()
+	if got := n.after(20, 20); got != 30*time.Minute {
+		t.Errorf("stored by all: again after %v", got)
+	}
+	for range 100 {
+		if d := jitter(time.Hour); d < 54*time.Minute || d > 66*time.Minute {
+			t.Fatalf("an hour became %v", d)
+		}
+	}
+}

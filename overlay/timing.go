@@ -22,6 +22,7 @@ type Timing struct {
 	JoinMax  time.Duration // longest pause between attempts to join
 	RetryMin time.Duration // first pause before a failed publication is tried again
 	RetryMax time.Duration // longest such pause
+	Early    time.Duration // until a record that too few nodes store is published again
 }
 
 // defaultTiming is measured, not guessed: see DESIGN.md.
@@ -37,6 +38,7 @@ var defaultTiming = Timing{
 	JoinMax:  30 * time.Second,
 	RetryMin: 2 * time.Second,
 	RetryMax: time.Minute,
+	Early:    30 * time.Second,
 }
 
 func (t Timing) withDefaults() Timing {
@@ -55,6 +57,7 @@ func (t Timing) withDefaults() Timing {
 	set(&t.JoinMax, d.JoinMax)
 	set(&t.RetryMin, d.RetryMin)
 	set(&t.RetryMax, d.RetryMax)
+	set(&t.Early, d.Early)
 	if t.Alpha <= 0 {
 		t.Alpha = d.Alpha
 	}
