@@ -16,12 +16,12 @@ type Client struct {
 	l      *Layer
 	key    clientKey
 	flow   flow.Flow
-	req    *sip.Request
-	wire   []byte // the request, for retransmission
 	invite bool
-	user   ClientHandler
 
-	mu         sync.Mutex // guards all below
+	mu         sync.Mutex    // guards all below
+	req        *sip.Request  // nil once nothing needs it any more
+	wire       []byte        // the request, for retransmission
+	user       ClientHandler // nil once it has nothing more to hear
 	state      state
 	repeat     *time.Timer // A or E
 	interval   time.Duration
@@ -32,8 +32,13 @@ type Client struct {
 	ackReq     *sip.Request
 }
 
-// Request gives the request as it was sent. It must not be changed.
-func (c *Client) Request() *sip.Request { return c.req }
+// Request gives the request as it was sent, nil after its final response: a transaction that only waits for stray
+// messages to die out holds nothing that is not needed for that. It must not be changed.
+func (c *Client) Request() *sip.Request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.req
+}
 
 // Flow gives the flow on which the request left.
 func (c *Client) Flow() flow.Flow { return c.flow }
@@ -42,13 +47,13 @@ func (c *Client) Flow() flow.Flow { return c.flow }
 func (c *Client) start() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.state == stateTerminated { // the flow ended, or the layer closed, since the transaction entered the table
+		return fmt.Errorf("send %s to %s: %w", c.key.method, c.flow.Remote(), flow.ErrClosed)
+	}
 	c.l.traceOut(c.flow, c.req)
 	if err := c.flow.Send(c.wire); err != nil {
 		c.terminate()
-		return fmt.Errorf("send %s to %s: %w", c.req.Method, c.flow.Remote(), err)
-	}
-	if c.state == stateTerminated { // the flow ended meanwhile
-		return fmt.Errorf("send %s to %s: %w", c.req.Method, c.flow.Remote(), flow.ErrClosed)
+		return fmt.Errorf("send %s to %s: %w", c.key.method, c.flow.Remote(), err)
 	}
 	c.end = time.AfterFunc(c.l.t.give(), c.timerEnd) // B or F
 	if !c.flow.Reliable() {
@@ -62,33 +67,35 @@ func (c *Client) start() error {
 
 // received handles a response on the reader of its flow.
 func (c *Client) received(res *sip.Response) {
-	if c.accept(res) {
-		c.user.HandleResponse(c, res)
+	if user := c.accept(res); user != nil {
+		user.HandleResponse(c, res)
 	}
 }
 
-// accept moves the state machine and says whether the user sees the response.
-func (c *Client) accept(res *sip.Response) (pass bool) {
+// accept moves the state machine and gives the user if it is to see the response.
+func (c *Client) accept(res *sip.Response) ClientHandler {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	status := res.StatusCode
+	status, user := res.StatusCode, c.user
 	switch c.state {
 	case stateTrying, stateProceeding:
 		if status < 200 {
 			c.provisional()
-			return true
+			return user
 		}
 		c.final(res)
-		return true
+		return user
 	case stateAccepted:
-		return status >= 200 && status < 300
+		if status >= 200 && status < 300 {
+			return user
+		}
 	case stateCompleted:
 		if c.invite && status >= 300 && c.ack != nil {
 			c.l.traceOut(c.flow, c.ackReq)
 			_ = c.flow.Send(c.ack)
 		}
 	}
-	return false
+	return nil
 }
 
 func (c *Client) provisional() {
@@ -120,6 +127,7 @@ func (c *Client) final(res *sip.Response) {
 	switch {
 	case c.invite && res.StatusCode < 300:
 		c.state = stateAccepted
+		c.req = nil
 		c.end.Reset(c.l.t.give()) // M
 	case c.invite:
 		c.ackReq = newAck(c.req, res)
@@ -131,11 +139,13 @@ func (c *Client) final(res *sip.Response) {
 			return
 		}
 		c.state = stateCompleted
+		c.req, c.user = nil, nil
 		c.end.Reset(c.l.t.D)
 	case reliable:
 		c.terminate() // K is zero
 	default:
 		c.state = stateCompleted
+		c.req, c.user = nil, nil
 		c.end.Reset(c.l.t.T4) // K
 	}
 }
@@ -188,22 +198,22 @@ func (c *Client) timerRepeat() {
 
 func (c *Client) timerEnd() {
 	c.mu.Lock()
-	open := c.state <= stateProceeding
+	open, user := c.state <= stateProceeding, c.user
 	c.terminate()
 	c.mu.Unlock()
 	if open {
-		c.l.guard("timeout", func() { c.user.HandleTimeout(c) })
+		c.l.guard("timeout", func() { user.HandleTimeout(c) })
 	}
 }
 
 // lost ends the transaction because its flow did.
 func (c *Client) lost(err error) {
 	c.mu.Lock()
-	open := c.state <= stateProceeding && c.end != nil
+	open, user := c.state <= stateProceeding && c.end != nil, c.user
 	c.terminate()
 	c.mu.Unlock()
 	if open {
-		c.l.guard("transport error", func() { c.user.HandleTransportError(c, err) })
+		c.l.guard("transport error", func() { user.HandleTransportError(c, err) })
 	}
 }
 
@@ -223,7 +233,7 @@ func (c *Client) terminate() {
 	if c.end != nil {
 		c.end.Stop()
 	}
-	c.wire, c.ack, c.ackReq = nil, nil, nil
+	c.req, c.user, c.wire, c.ack, c.ackReq = nil, nil, nil, nil, nil
 	c.l.dropClient(c)
 }
 

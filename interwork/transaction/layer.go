@@ -132,7 +132,7 @@ func (l *Layer) HandleClosed(f flow.Flow) {
 			}
 		}
 		for c := range m.clients {
-			c.lost(fmt.Errorf("%s to %s: %w", c.req.Method, f.Remote(), flow.ErrClosed))
+			c.lost(fmt.Errorf("%s to %s: %w", c.key.method, f.Remote(), flow.ErrClosed))
 		}
 	}
 	if !l.closed.Load() {

@@ -46,7 +46,7 @@ type Server struct {
 	born   time.Time
 
 	mu        sync.Mutex // guards all below
-	user      any
+	user      any        // what SetUser kept, until the final response
 	state     state
 	last      []byte // the response to repeat, in wire form
 	lastRes   *sip.Response
@@ -66,7 +66,7 @@ func (s *Server) Flow() flow.Flow { return s.flow }
 // Invite says that the request is an INVITE.
 func (s *Server) Invite() bool { return s.invite }
 
-// SetUser keeps a value of the transaction user with the transaction.
+// SetUser keeps a value of the transaction user with the transaction until the final response.
 func (s *Server) SetUser(v any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,12 +128,12 @@ func (s *Server) Respond(res *sip.Response) error {
 		s.stopRepeat()
 		s.last, s.lastRes = wire, s.l.keep(res)
 	case status < 300:
-		s.state = stateAccepted
+		s.state, s.user = stateAccepted, nil
 		s.stopRepeat()
 		s.last, s.lastRes = nil, nil
 		s.after(s.l.t.give()) // timer L
 	default:
-		s.state = stateCompleted
+		s.state, s.user = stateCompleted, nil
 		s.stopRepeat()
 		s.last, s.lastRes = wire, s.l.keep(res)
 		s.after(s.l.t.give()) // timer H
@@ -170,7 +170,7 @@ func (s *Server) respondOther(res *sip.Response) error {
 		s.terminate() // timer J is zero
 		return err
 	}
-	s.state = stateCompleted
+	s.state, s.user = stateCompleted, nil
 	s.last, s.lastRes = wire, s.l.keep(res)
 	s.after(s.l.t.give()) // timer J
 	return err
