@@ -25,7 +25,7 @@ var ErrBadAOR = errors.New("not a user identifier of an overlay")
 func ParseAOR(s string) (AOR, error) {
 	scheme, rest, ok := strings.Cut(s, ":")
 	if !ok || !strings.EqualFold(scheme, "sip") {
-		return AOR{}, fmt.Errorf("%w: %q does not begin with sip:", ErrBadAOR, clip(s))
+		return AOR{}, fmt.Errorf("%w: %q lacks the scheme sip: in front", ErrBadAOR, clip(s))
 	}
 	at := strings.LastIndexByte(rest, '@')
 	if at < 0 {

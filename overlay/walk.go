@@ -45,12 +45,11 @@ type walk struct {
 }
 
 type candidate struct {
-	id     NodeID
-	dist   [32]byte
-	hops   int // how many nodes away from the routing table it was learnt
-	state  candState
-	since  time.Time
-	cancel context.CancelFunc
+	id    NodeID
+	dist  [32]byte
+	hops  int // how many nodes away from the routing table it was learnt
+	state candState
+	since time.Time
 }
 
 type candState int
