@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -57,8 +58,13 @@ func flagError(err error) string {
 	if name, ok := strings.CutPrefix(s, "flag needs an argument: -"); ok {
 		return "the option --" + strings.TrimPrefix(name, "-") + " needs a value"
 	}
+	if m := badValue.FindStringSubmatch(s); m != nil {
+		return fmt.Sprintf("%s is no value for --%s", m[1], m[2])
+	}
 	return s
 }
+
+var badValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-(\S+): `)
 
 // run runs one command line and gives the exit code.
 func (p *program) run(ctx context.Context, args []string) int {
@@ -88,7 +94,7 @@ func (p *program) dispatch(ctx context.Context, l line) error {
 		if s := nearest(commands, l.unknown); s != "" {
 			hint = "did you mean: " + name + " " + s
 		}
-		return withHint(usagef("%s has no command %q", name, l.unknown), "%s", hint)
+		return withHint(usagef("there is no command %q", strings.Join(append(l.path, l.unknown), " ")), "%s", hint)
 	case l.command == nil && len(l.args) == 0:
 		p.showHelp(l)
 		return nil

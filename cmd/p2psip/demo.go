@@ -67,6 +67,11 @@ func (p *program) runDemo(c *cli.Context) error {
 	if file == "-" {
 		show.say = p.ui.Note
 	}
+	if file != "" && file != "-" { // before the work, so that it is not in vain
+		if err := datadir.WriteFile(file, nil, 0o644); err != nil {
+			return err
+		}
+	}
 	dir, err := os.MkdirTemp("", "p2psip-demo-")
 	if err != nil {
 		return fmt.Errorf("making a folder for the demonstration: %w", err)

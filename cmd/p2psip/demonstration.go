@@ -208,7 +208,7 @@ func (d *demonstration) join(ctx context.Context) (string, error) {
 			fewest = min(fewest, n.Status().Table)
 		}
 	}
-	return fmt.Sprintf("every node has joined and knows at least %s by now", plural(fewest, "other")), nil
+	return fmt.Sprintf("every node has joined and knows %s or more by now", plural(fewest, "other")), nil
 }
 
 func (d *demonstration) register(ctx context.Context) (string, error) {
@@ -270,8 +270,8 @@ func (d *demonstration) lookup(ctx context.Context) (string, error) {
 	if f.Hops == 0 {
 		from = "it stores a copy itself"
 	}
-	d.prove("%s found bob's record through the overlay in %s (%s; of %d nodes asked, %d had answered), signed by bob's node, for which %s vouches",
-		d.name(d.a), ms(time.Duration(f.First*float64(time.Millisecond))), from, f.Asked, f.Answered, f.Nodes[0].Signer)
+	d.prove("%s found bob's record through the overlay in %s (%s; of %s asked, %d had answered), signed by bob's node, for which %s vouches",
+		d.name(d.a), ms(time.Duration(f.First*float64(time.Millisecond))), from, plural(f.Asked, "node"), f.Answered, f.Nodes[0].Signer)
 	return fmt.Sprintf("%s finds bob: first record after %s, %s; of %s asked, %d had answered by the end, %s", d.name(d.a),
 		ms(time.Duration(f.First*float64(time.Millisecond))), from, plural(f.Asked, "node"), f.Answered, copies(f.Copies)), nil
 }
