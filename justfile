@@ -1,34 +1,37 @@
-# The usual errands. https://just.systems; every recipe is a line or two of shell that works without just, too.
+# What people type. `just` alone lists this.
 
-# see it work
-demo *options:
-    go run ./cmd/p2psip demo {{options}}
+_:
+    @just --list
 
-# all tests; those against SIPp and baresip need them installed
-test *options:
-    go test ./... {{options}}
+# an overlay of twelve nodes and a call across it, in one process
+demo *args:
+    go run ./cmd/p2psip demo {{args}}
 
-# the same under the race detector, without the slow ones
+# everything, with whatever real phones are installed
+test *args:
+    go test {{args}} ./...
+
+# the same under the race detector, without the longest tests
 race:
     go test -race -short ./...
 
-# fuzz every target for a while: just fuzz 10m
+# every fuzz target for a while: just fuzz 10m
 fuzz time="1m":
     #!/usr/bin/env bash
     set -euo pipefail
-    for pkg in $(go list ./...); do
-        for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
-            echo "== $pkg $target"
-            go test -run '^$' -fuzz "^$target\$" -fuzztime {{time}} "$pkg"
+    for f in $(git grep -l '^func Fuzz' -- '*_test.go'); do
+        for t in $(grep -o '^func Fuzz[A-Za-z]*' "$f" | cut -c6-); do
+            go test "./$(dirname "$f")" -run XXX -fuzz "^$t\$" -fuzztime {{time}} -fuzzminimizetime 10x
         done
     done
 
-# formatting and mistakes
+# what the linters say
 lint:
-    test -z "$(gofmt -l .)"
+    test -z "$(gofmt -l $(git ls-files '*.go') | tee /dev/stderr)"
     go vet ./...
-    go run honnef.co/go/tools/cmd/staticcheck@v0.6.1 ./...
+    go run honnef.co/go/tools/cmd/staticcheck@v0.8.0 ./...
 
-# the SIP core and the overlay, measured
-bench *options:
-    go test -run '^$' -bench . -benchmem ./... {{options}}
+# the figures of BENCHMARKS.md
+bench:
+    go test ./overlay -run XXX -bench Far -benchtime 50x
+    go test ./interwork/proxy -run XXX -bench Call -benchmem

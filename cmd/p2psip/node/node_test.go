@@ -168,7 +168,7 @@ func TestRestart(t *testing.T) {
 	}
 
 	cb.Bootstrap = u.first.Addrs()
-	b = u.start(cb)
+	u.start(cb)
 	ctx := testContext(t)
 	status := func(user string, want int) {
 		t.Helper()
