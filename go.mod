@@ -19,6 +19,7 @@ require (
 	github.com/multiformats/go-multibase v0.3.0
 	github.com/urfave/cli/v2 v2.27.7
 	go.uber.org/goleak v1.3.0
+	golang.org/x/image v0.44.0
 	golang.org/x/sync v0.22.0
 	google.golang.org/protobuf v1.36.11
 )
