@@ -48,6 +48,14 @@ func NewHost(c HostConfig) (host.Host, error) {
 	if len(listen) == 0 {
 		listen = defaultListen
 	}
+	var addrs []multiaddr.Multiaddr
+	for _, s := range listen {
+		a, err := multiaddr.NewMultiaddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no address to listen on: %w", s, err)
+		}
+		addrs = append(addrs, a)
+	}
 	var tcpOptions []any
 	if c.Dial != nil {
 		tcpOptions = append(tcpOptions, tcp.WithDialerForAddr(c.Dial))
@@ -71,7 +79,7 @@ func NewHost(c HostConfig) (host.Host, error) {
 	}
 	h, err := libp2p.New(
 		libp2p.Identity(c.Key),
-		libp2p.ListenAddrStrings(listen...),
+		libp2p.NoListenAddrs, // below: libp2p leaves goroutines behind when it cannot listen while it is made
 		libp2p.Transport(tcp.NewTCPTransport, tcpOptions...),
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(noise.ID, noise.New),
@@ -84,6 +92,10 @@ func NewHost(c HostConfig) (host.Host, error) {
 		libp2p.UserAgent("p2psip"),
 	)
 	if err != nil {
+		return nil, fmt.Errorf("opening the overlay's sockets: %w", err)
+	}
+	if err := h.Network().Listen(addrs...); err != nil {
+		h.Close()
 		return nil, fmt.Errorf("opening the overlay's sockets: %w", err)
 	}
 	if len(h.Addrs()) == 0 {

@@ -3,12 +3,14 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -206,6 +208,7 @@ func TestFailedStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
 	for name, tc := range map[string]struct {
 		spoil func(*Config)
 		want  error
@@ -213,7 +216,8 @@ func TestFailedStart(t *testing.T) {
 		"no document":            {func(c *Config) { c.DataDir = t.TempDir() }, ErrNoDocument},
 		"no credential":          {func(c *Config) { os.Remove(filepath.Join(c.DataDir, CredentialFile)) }, ErrNoCredential},
 		"phone port taken":       {func(c *Config) { c.SIP = taken.Addr().String() }, nil},
-		"damaged bindings":       {func(c *Config) { os.WriteFile(filepath.Join(c.DataDir, "users.json"), []byte("{"), 0o600) }, nil},
+		"overlay port taken":     {func(c *Config) { c.Listen = []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port)} }, syscall.EADDRINUSE},
+		"damaged users":          {func(c *Config) { os.WriteFile(filepath.Join(c.DataDir, "users.json"), []byte("{"), 0o600) }, nil},
 		"damaged secret":         {func(c *Config) { os.WriteFile(filepath.Join(c.DataDir, secretFile), []byte("short"), 0o600) }, nil},
 		"control socket blocked": {func(c *Config) { os.MkdirAll(filepath.Join(c.DataDir, controlFile, "x"), 0o700) }, nil},
 		"wrong multiaddr":        {func(c *Config) { c.Listen = []string{"127.0.0.1:5080"} }, nil},
