@@ -15,7 +15,7 @@ type address struct {
 
 // readAddress reads one name-addr or addr-spec with its parameters off the front of s. What remains is "" or begins with
 // the comma that ends the value.
-func readAddress(s string) (a address, rest string, f *fault) {
+func readAddress(mem *memory, s string) (a address, rest string, f *fault) {
 	s = trimLeft(s)
 	if s == "" {
 		return a, s, bad("empty address")
@@ -42,26 +42,26 @@ func readAddress(s string) (a address, rest string, f *fault) {
 		if end < 0 {
 			return a, s, bad("unbalanced angle brackets")
 		}
-		if a.uri, f = readURI(s[1:end]); f != nil {
+		if a.uri, f = readURI(mem, s[1:end]); f != nil {
 			return a, s, f
 		}
 		s = s[end+1:]
 	} else {
 		// Without brackets a semicolon, a comma or a question mark cannot be part of the URI (§20). A question mark
 		// ends nothing either, so that readURI refuses the headers it would begin.
-		end := strings.IndexAny(s, "; \t,")
-		if end < 0 {
-			end = len(s)
+		end := 0
+		for end < len(s) && s[end] != ';' && s[end] != ',' && !isLWS(s[end]) {
+			end++
 		}
 		if strings.IndexByte(s[:end], '?') >= 0 {
 			return a, s, bad("URI with headers outside brackets")
 		}
-		if a.uri, f = readURI(s[:end]); f != nil {
+		if a.uri, f = readURI(mem, s[:end]); f != nil {
 			return a, s, f
 		}
 		s = s[end:]
 	}
-	a.params, s, f = readParams(s)
+	a.params, s, f = readParams(mem, s, 0)
 	return a, s, f
 }
 
@@ -86,7 +86,8 @@ func displayName(s string) bool {
 //
 // A quoted value with white space is kept without its quotes and any other with them: that is how sipgo writes it back as
 // it was.
-func readParams(s string) (p sip.HeaderParams, rest string, f *fault) {
+func readParams(mem *memory, s string, spare int) (_ sip.HeaderParams, rest string, f *fault) {
+	p := mem.begin()
 	for {
 		after, ok := takeSep(s, ';')
 		if !ok {
@@ -94,7 +95,7 @@ func readParams(s string) (p sip.HeaderParams, rest string, f *fault) {
 			if s != "" && s[0] != ',' {
 				return nil, s, bad("malformed parameters")
 			}
-			return p, s, nil
+			return mem.end(p, spare), s, nil
 		}
 		var tok, value string
 		if tok, after = takeToken(after); tok == "" {

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -27,7 +28,7 @@ func (d *draft) build(line startLine, body []byte) (sip.Message, *fault) {
 
 	var seen uint32
 	values := 0
-	b := builder{md: md, register: line.method == "REGISTER"}
+	b := builder{md: md, mem: &d.mem, register: line.method == "REGISTER"}
 	for i := range d.fields {
 		f := &d.fields[i]
 		bit := uint32(1) << f.id
@@ -69,7 +70,7 @@ func (d *draft) build(line startLine, body []byte) (sip.Message, *fault) {
 		}
 	}
 	if len(body) > 0 {
-		md.SetBody(append(make([]byte, 0, len(body)), body...))
+		md.SetBody(bytes.Clone(body))
 	} else if d.length < 0 {
 		md.SetBody(nil)
 	}
@@ -84,10 +85,11 @@ var missing = [hdrCount]string{
 // builder appends judged fields to a message.
 type builder struct {
 	md       *sip.MessageData
+	mem      *memory
 	register bool // Contacts are for the registrar: always typed
 	contacts int
+	vias     int
 	routes   int
-	cmp      compare
 }
 
 // add reads one field and appends its values, of which it returns the number.
@@ -96,7 +98,7 @@ func (b *builder) add(f *field, request bool) (int, *fault) {
 	case hdrVia:
 		return b.addVia(f.value)
 	case hdrFrom, hdrTo:
-		a, rest, fault := readAddress(f.value)
+		a, rest, fault := readAddress(b.mem, f.value)
 		if fault == nil && rest != "" {
 			fault = bad("several addresses")
 		}
@@ -105,23 +107,25 @@ func (b *builder) add(f *field, request bool) (int, *fault) {
 		}
 		var h sip.Header
 		if f.id == hdrFrom {
-			h = &sip.FromHeader{DisplayName: a.display, Address: a.uri, Params: a.params}
+			b.mem.usual.from = sip.FromHeader{DisplayName: a.display, Address: a.uri, Params: a.params}
+			h = &b.mem.usual.from
 		} else {
-			h = &sip.ToHeader{DisplayName: a.display, Address: a.uri, Params: a.params}
+			b.mem.usual.to = sip.ToHeader{DisplayName: a.display, Address: a.uri, Params: a.params}
+			h = &b.mem.usual.to
 		}
 		b.appendAs(h, f.value, false)
 	case hdrCallID:
 		if !callID(f.value) {
 			return 0, bad("Malformed Call-ID")
 		}
-		h := sip.CallIDHeader(f.value)
-		b.md.AppendHeader(&h)
+		b.mem.usual.callID = sip.CallIDHeader(f.value)
+		b.md.AppendHeader(&b.mem.usual.callID)
 	case hdrCSeq:
-		h, ok := readCSeq(f.value)
-		if !ok {
+		var ok bool
+		if b.mem.usual.cseq, ok = readCSeq(f.value); !ok {
 			return 0, bad("Malformed CSeq")
 		}
-		b.md.AppendHeader(h)
+		b.md.AppendHeader(&b.mem.usual.cseq)
 	case hdrMaxForwards:
 		if !request { // means nothing in a response
 			b.md.AppendHeader(sip.NewHeader(f.name, f.value))
@@ -131,12 +135,12 @@ func (b *builder) add(f *field, request bool) (int, *fault) {
 		if !ok {
 			return 0, bad("Malformed Max-Forwards")
 		}
-		h := sip.MaxForwardsHeader(n)
-		b.md.AppendHeader(&h)
+		b.mem.usual.maxForwards = sip.MaxForwardsHeader(n)
+		b.md.AppendHeader(&b.mem.usual.maxForwards)
 	case hdrContentLength:
 		n, _ := number(f.value, 1<<31-1)
-		h := sip.ContentLengthHeader(n)
-		b.md.AppendHeader(&h)
+		b.mem.usual.length = sip.ContentLengthHeader(n)
+		b.md.AppendHeader(&b.mem.usual.length)
 	case hdrContact:
 		return b.addContacts(f)
 	case hdrRoute, hdrRecordRoute:
@@ -149,11 +153,12 @@ func (b *builder) add(f *field, request bool) (int, *fault) {
 
 func (b *builder) addVia(s string) (n int, f *fault) {
 	for {
-		v, rest, f := readVia(s)
+		v, rest, f := readVia(b.mem, s, b.vias == 0)
 		if f != nil {
 			return n, bad("Malformed Via")
 		}
 		b.md.AppendHeader(v)
+		b.vias++
 		n++
 		if rest == "" {
 			return n, nil
@@ -170,11 +175,15 @@ func (b *builder) addContacts(f *field) (n int, _ *fault) {
 	}
 	s := f.value
 	for {
-		a, rest, fault := readAddress(s)
+		a, rest, fault := readAddress(b.mem, s)
 		if fault != nil {
 			return n, bad("Malformed Contact")
 		}
-		h := &sip.ContactHeader{DisplayName: a.display, Address: a.uri, Params: a.params}
+		h := &b.mem.usual.contact
+		if b.contacts > 0 {
+			h = new(sip.ContactHeader)
+		}
+		*h = sip.ContactHeader{DisplayName: a.display, Address: a.uri, Params: a.params}
 		raw := trim(s[:len(s)-len(rest)])
 		if b.register {
 			raw = h.Value()
@@ -194,13 +203,14 @@ func (b *builder) addContacts(f *field) (n int, _ *fault) {
 func (b *builder) addRoutes(f *field) (n int, _ *fault) {
 	s := f.value
 	for {
-		a, rest, fault := readAddress(s)
+		a, rest, fault := readAddress(b.mem, s)
 		raw := trim(s[:len(s)-len(rest)])
-		if fault != nil || !strings.Contains(raw, "<") {
+		if fault != nil || strings.IndexByte(raw, '<') < 0 {
 			return n, bad("Malformed " + f.name)
 		}
 		if f.id == hdrRoute {
-			h := &sip.RouteHeader{Address: a.uri}
+			h := take(&b.mem.routes, 2)
+			h.Address = a.uri
 			if b.routes == 0 {
 				b.md.AppendHeader(h)
 			} else {
@@ -208,7 +218,9 @@ func (b *builder) addRoutes(f *field) (n int, _ *fault) {
 			}
 			b.routes++
 		} else {
-			b.appendAs(&sip.RecordRouteHeader{Address: a.uri}, raw, false)
+			h := take(&b.mem.records, 2)
+			h.Address = a.uri
+			b.appendAs(h, raw, false)
 		}
 		n++
 		if rest == "" {
@@ -222,7 +234,7 @@ func (b *builder) addRoutes(f *field) (n int, _ *fault) {
 // header does. The accessor of its kind returns h either way, unless quiet says to leave the accessor alone.
 func (b *builder) appendAs(h sip.Header, raw string, quiet bool) {
 	shown := h
-	if !b.cmp.writes(h, raw) {
+	if !writes(h, raw) {
 		shown = sip.NewHeader(h.Name(), raw)
 	}
 	if quiet {
@@ -237,32 +249,10 @@ func (b *builder) appendAs(h sip.Header, raw string, quiet bool) {
 // placeholder keeps a place in the list while AppendHeader must not take notice.
 var placeholder = sip.NewHeader("X", "")
 
-// compare is an io.StringWriter that checks what is written against an expected text.
-type compare struct {
-	rest string
-	skip int
-	ok   bool
-}
-
-func (c *compare) WriteString(s string) (int, error) {
-	n := len(s)
-	if k := min(c.skip, len(s)); k > 0 {
-		c.skip -= k
-		s = s[k:]
-	}
-	if len(s) > len(c.rest) || c.rest[:len(s)] != s {
-		c.ok = false
-	} else {
-		c.rest = c.rest[len(s):]
-	}
-	return n, nil
-}
-
-// writes reports that h writes raw as its value.
-func (c *compare) writes(h sip.Header, raw string) bool {
-	*c = compare{rest: raw, skip: len(h.Name()) + 2, ok: true}
-	h.StringWrite(c)
-	return c.ok && c.rest == ""
+// writes reports that raw is what h writes as its value.
+func writes(h sip.Header, raw string) bool {
+	var buf [256]byte
+	return string(appendValue(buf[:0], h)) == raw
 }
 
 // callID reports that s is fit for a Call-ID. The grammar has word [ "@" word ]; what is met in the field uses any visible
@@ -277,15 +267,15 @@ func callID(s string) bool {
 }
 
 // readCSeq reads 1*DIGIT LWS Method; the number is below 2^31 (§8.1.1.5).
-func readCSeq(s string) (*sip.CSeqHeader, bool) {
-	i := strings.IndexAny(s, " \t")
-	if i < 0 {
-		return nil, false
+func readCSeq(s string) (h sip.CSeqHeader, ok bool) {
+	i := 0
+	for i < len(s) && !isLWS(s[i]) {
+		i++
 	}
 	n, ok := number(s[:i], 1<<31-1)
 	method := trimLeft(s[i:])
 	if !ok || !all(method, isToken) {
-		return nil, false
+		return h, false
 	}
-	return &sip.CSeqHeader{SeqNo: uint32(n), MethodName: sip.RequestMethod(method)}, true
+	return sip.CSeqHeader{SeqNo: uint32(n), MethodName: sip.RequestMethod(method)}, true
 }

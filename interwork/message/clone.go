@@ -78,7 +78,7 @@ func (b *builder) plain(h sip.Header) {
 	info, _ := known(h.Name())
 	switch info.id {
 	case hdrFrom, hdrTo, hdrContact, hdrRoute, hdrRecordRoute:
-		a, _, f := readAddress(h.Value())
+		a, _, f := readAddress(nil, h.Value())
 		if f != nil {
 			break
 		}

@@ -81,7 +81,7 @@ func (e *Error) Reply() []byte {
 
 // tagged reports that a To has a tag, or is too broken to be given one.
 func tagged(to string) bool {
-	a, rest, f := readAddress(to)
+	a, rest, f := readAddress(nil, to)
 	return f != nil || rest != "" || a.params.Has("tag")
 }
 

@@ -34,6 +34,11 @@ var samples = []string{
 // checkMeaning: what was accepted is written, read and written again without a change, and sipgo's own view of the
 // values a proxy acts on is the same before and after.
 func checkMeaning(t *testing.T, m sip.Message) {
+	for _, h := range data(m).Headers() {
+		if got := string(appendValue(nil, h)); got != h.Value() {
+			t.Fatalf("%s is written %q, by sipgo %q", h.Name(), got, h.Value())
+		}
+	}
 	out := Bytes(m)
 	again, err := Parse(out, true)
 	if err != nil {
@@ -72,6 +77,30 @@ func checkMeaning(t *testing.T, m sip.Message) {
 	if len(m.GetHeaders("via")) > 1 && (!PopVia(m) || m.Via() == nil) {
 		t.Fatal("second Via not found")
 	}
+}
+
+// checkOwn: m, read from b, keeps neither b nor anything that the reading or writing of another message uses.
+func checkOwn(t *testing.T, m sip.Message, b []byte) {
+	was, keep := Bytes(m), bytes.Clone(b)
+	for i := range b {
+		b[i] = '#'
+	}
+	if _, err := Parse(typical, true); err != nil {
+		t.Fatal(err)
+	}
+	Encode(NewResponse(request(t, typical), 180, "")).Free()
+	if now := Bytes(m); !bytes.Equal(was, now) {
+		t.Fatalf("changed by another message:\n%q\n%q", was, now)
+	}
+	copy(b, keep)
+}
+
+func request(t testing.TB, b []byte) *sip.Request {
+	m, err := Parse(b, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.(*sip.Request)
 }
 
 func uriString(u sip.Uri) string { return u.String() }
@@ -123,6 +152,9 @@ func FuzzParse(f *testing.F) {
 		m, err := Parse(b, datagram)
 		if !bytes.Equal(b, before) {
 			t.Fatal("input changed")
+		}
+		if err == nil {
+			checkOwn(t, m, b)
 		}
 		var e *Error
 		switch {

@@ -36,7 +36,7 @@ func Routes(m sip.Message, name string) []sip.Uri {
 
 func each(s string, do func(address)) {
 	for range MaxHeaders {
-		a, rest, f := readAddress(s)
+		a, rest, f := readAddress(nil, s)
 		if f != nil {
 			return
 		}
@@ -60,7 +60,7 @@ func PopRoute(req *sip.Request) bool {
 			continue
 		}
 		if _, ok := h.(*sip.RouteHeader); !ok {
-			if a, _, f := readAddress(h.Value()); f == nil {
+			if a, _, f := readAddress(nil, h.Value()); f == nil {
 				req.ReplaceHeader(&sip.RouteHeader{Address: a.uri})
 			}
 		}

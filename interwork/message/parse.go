@@ -49,9 +49,9 @@ func oversized(head []byte, size int) error {
 	return err
 }
 
-// finish builds the message, or the error if anything is wrong.
+// finish builds the message, or the error if anything is wrong. The draft is used up.
 func (d *draft) finish(body []byte) (m sip.Message, err error) {
-	line, f := readStartLine(d.start)
+	line, f := readStartLine(&d.mem, d.start)
 	if f != nil {
 		d.fail(f)
 	}
@@ -65,6 +65,7 @@ func (d *draft) finish(body []byte) (m sip.Message, err error) {
 	if d.fault == nil {
 		m, f := d.build(line, body)
 		if f == nil {
+			d.done()
 			return m, nil
 		}
 		d.fault = f
@@ -98,13 +99,13 @@ type startLine struct {
 
 // readStartLine reads a Request-Line or a Status-Line (RFC 3261 §7.1, §7.2). With a fault the result still says whether
 // the line is meant to begin a request, and its method.
-func readStartLine(s string) (l startLine, f *fault) {
+func readStartLine(mem *memory, s string) (l startLine, f *fault) {
 	if len(s) >= 4 && strings.EqualFold(s[:4], "SIP/") {
 		l.kind = statusLine
 		return l, l.readStatus(s)
 	}
 	trimmed := trim(s)
-	last := strings.LastIndexAny(trimmed, " \t")
+	last := max(strings.LastIndexByte(trimmed, ' '), strings.LastIndexByte(trimmed, '\t'))
 	if last < 0 || len(trimmed) < last+5 || !strings.EqualFold(trimmed[last+1:last+5], "SIP/") {
 		return l, bad("Not SIP")
 	}
@@ -124,7 +125,7 @@ func readStartLine(s string) (l startLine, f *fault) {
 	if strings.ContainsAny(uri, " \t") || s[last] != ' ' {
 		return l, bad("Malformed Request-Line")
 	}
-	if l.uri, f = readURI(uri); f != nil {
+	if l.uri, f = readURI(mem, uri); f != nil {
 		return l, bad("Malformed Request-URI")
 	}
 	if l.uri.Headers != nil {

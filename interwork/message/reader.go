@@ -111,14 +111,15 @@ func (r *Reader) message(n int) (m sip.Message, err error) {
 		d.fails(&fault{513, "Message Too Large"})
 	}
 	if !d.fatal {
-		d.size += d.length
-		for len(r.buf) < d.size {
+		size := n + d.length
+		d.size = size
+		for len(r.buf) < size {
 			if err := r.fill(); err != nil {
 				return nil, err
 			}
 		}
-		m, err = d.finish(r.buf[n:d.size])
-		r.consume(d.size)
+		m, err = d.finish(r.buf[n:size])
+		r.consume(size)
 		return m, err
 	}
 	return d.finish(nil)

@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"strings"
+	"sync"
 )
 
 // draft is a message between its octets and its meaning: the header section cut into fields. The first thing found wrong
@@ -15,6 +16,24 @@ type draft struct {
 
 	fault *fault // the first thing wrong, nil so far
 	fatal bool   // where the message ends is in doubt
+
+	mem memory
+}
+
+// drafts keeps drafts whose message came to be. One that failed lives on in its Error.
+var drafts = sync.Pool{New: func() any { return &draft{fields: make([]field, 0, 24)} }}
+
+func newDraft(head string) *draft {
+	d := drafts.Get().(*draft)
+	*d = draft{fields: d.fields[:0], length: -1, mem: newMemory(head)}
+	return d
+}
+
+// done gives the draft back: the message has all it needs.
+func (d *draft) done() {
+	clear(d.fields)
+	*d = draft{fields: d.fields[:0]}
+	drafts.Put(d)
 }
 
 func (d *draft) fail(f *fault) {
@@ -41,7 +60,7 @@ func headEnd(b []byte) int {
 // scan cuts the header section (RFC 3261 §7.1–7.3): lines end with CRLF and nothing else, a line that begins with white
 // space continues the one before, other control characters do not occur.
 func scan(head string) *draft {
-	d := &draft{length: -1, fields: make([]field, 0, 24)}
+	d := newDraft(head)
 	first, skipped, ended := true, false, false
 	rest := head
 	for rest != "" && !ended {
@@ -104,9 +123,19 @@ func joinFold(value, line string) string {
 	return value + " " + line
 }
 
-// clean reports that a line holds no control character but the tab. Inside a quoted string the grammar lets a backslash
-// quote one (RFC 3261 §25.1, RFC 4475 §3.1.1.2), though never a line break.
+// clean reports that a line holds no control character but the tab and those that are quoted.
 func clean(line string) bool {
+	for i := range len(line) {
+		if c := line[i]; (c < ' ' || c == 0x7f) && c != '\t' {
+			return escaped(line)
+		}
+	}
+	return true
+}
+
+// escaped reports that the control characters of a line stand where they may: inside a quoted string the grammar lets a
+// backslash quote one (RFC 3261 §25.1, RFC 4475 §3.1.1.2), though never a line break.
+func escaped(line string) bool {
 	quoted, escaped := false, false
 	for i := range len(line) {
 		c := line[i]

@@ -13,14 +13,14 @@ import (
 // What it returns writes itself exactly as s, except for the case of the scheme, of the names of well-known parameters,
 // and zeros before a port. Nothing is unescaped.
 func ParseURI(s string) (sip.Uri, error) {
-	u, f := readURI(s)
+	u, f := readURI(nil, s)
 	if f != nil {
 		return sip.Uri{}, f
 	}
 	return u, nil
 }
 
-func readURI(s string) (u sip.Uri, f *fault) {
+func readURI(mem *memory, s string) (u sip.Uri, f *fault) {
 	colon := strings.IndexByte(s, ':')
 	if colon <= 0 || !letter(s[0]) || !all(s[:colon], isScheme) {
 		return u, bad("URI without scheme")
@@ -68,9 +68,9 @@ func readURI(s string) (u sip.Uri, f *fault) {
 		return u, bad("malformed host in URI")
 	}
 	if rest != "" && rest[0] == ':' {
-		end := strings.IndexAny(rest, ";?")
-		if end < 0 {
-			end = len(rest)
+		end := 1
+		for end < len(rest) && rest[end] != ';' && rest[end] != '?' {
+			end++
 		}
 		if u.Port, ok = port(rest[1:end]); !ok {
 			return u, bad("malformed port in URI")
@@ -84,6 +84,7 @@ func readURI(s string) (u sip.Uri, f *fault) {
 			return u, bad("malformed headers in URI")
 		}
 	}
+	params := mem.begin()
 	for rest != "" {
 		if rest[0] != ';' {
 			return u, bad("malformed URI")
@@ -96,11 +97,12 @@ func readURI(s string) (u sip.Uri, f *fault) {
 		if name == "" || !allEscaped(name, isParam) || has && (value == "" || !allEscaped(value, isParam)) {
 			return u, bad("malformed parameter in URI")
 		}
-		if !addParam(&u.UriParams, name, value) {
+		if !addParam(&params, name, value) {
 			return u, bad("parameter twice in URI")
 		}
 		rest = rest[end:]
 	}
+	u.UriParams = mem.end(params, 0)
 	for headers != "" {
 		var h string
 		var more bool
@@ -126,9 +128,6 @@ func addParam(p *sip.HeaderParams, name, value string) bool {
 		if len((*p)[i].K) == len(name) && strings.EqualFold((*p)[i].K, name) {
 			return false
 		}
-	}
-	if *p == nil {
-		*p = make(sip.HeaderParams, 0, 4)
 	}
 	*p = append(*p, sip.HeaderKV{K: name, V: value})
 	return len(*p) <= MaxHeaders
@@ -181,11 +180,30 @@ func domainName(s string) bool {
 			return false
 		}
 		if !more && digits(label) {
-			a, err := netip.ParseAddr(s)
-			return err == nil && a.Is4()
+			return ipv4(s)
 		}
 	}
 	return true
+}
+
+// ipv4 reports that s is an IPv4 address: four numbers without leading zeros.
+func ipv4(s string) bool {
+	for n := 0; ; n++ {
+		octet, rest, more := strings.Cut(s, ".")
+		if v, ok := number(octet, 255); !ok || len(octet) > 1 && octet[0] == '0' || len(octet) > 3 || n > 3 || v > 255 {
+			return false
+		}
+		if !more {
+			return n == 3
+		}
+		s = rest
+	}
+}
+
+// plainIPv6 reports that sipgo puts brackets around host: an IPv6 address, but not one mapped from IPv4.
+func plainIPv6(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Is6() && !a.Is4In6() && a.Zone() == ""
 }
 
 // ipv6 reports that s is an IPv6 address without zone. Three colons before an embedded IPv4 address come from an error in

@@ -1,7 +1,6 @@
 package message
 
 import (
-	"net/netip"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -15,8 +14,8 @@ const magicCookie = "z9hG4bK"
 //	via-parm = "SIP" SLASH "2.0" SLASH transport LWS host [ COLON port ] *( SEMI via-params )
 //
 // What remains is "" or begins with the comma that ends the value.
-func readVia(s string) (v *sip.ViaHeader, rest string, f *fault) {
-	v = new(sip.ViaHeader)
+func readVia(mem *memory, s string, first bool) (v *sip.ViaHeader, rest string, f *fault) {
+	v = mem.via(first)
 	var ok bool
 	s = trimLeft(s)
 	if v.ProtocolName, s = takeToken(s); v.ProtocolName == "" {
@@ -40,7 +39,7 @@ func readVia(s string) (v *sip.ViaHeader, rest string, f *fault) {
 	if strings.IndexByte(v.Host, ':') >= 0 {
 		// sipgo puts the brackets back, but not around an IPv4 address mapped into IPv6, nor around what RFC 5118 §4.10
 		// tolerates. Those keep theirs.
-		if a, err := netip.ParseAddr(v.Host); err != nil || a.Is4In6() {
+		if !plainIPv6(v.Host) {
 			v.Host = "[" + v.Host + "]"
 		}
 	}
@@ -54,7 +53,11 @@ func readVia(s string) (v *sip.ViaHeader, rest string, f *fault) {
 		}
 		s = after[i:]
 	}
-	if v.Params, s, f = readParams(s); f != nil {
+	spare := 0
+	if first {
+		spare = 1 // the flow adds where the request came from
+	}
+	if v.Params, s, f = readParams(mem, s, spare); f != nil {
 		return nil, s, f
 	}
 	return v, s, nil
