@@ -88,6 +88,7 @@ func (e *Edge) trusted(f flow.Flow) bool {
 // authenticate finds out who sent a request (RFC 3261 §22). When it returns false it has answered with a challenge, or
 // will after a pause.
 func (e *Edge) authenticate(tx *transaction.Server, req *sip.Request, header, challenge string, status int) (overlay.AOR, bool) {
+	who := e.asker(tx.Flow(), req)
 	var mine *credentials
 	for _, h := range req.GetHeaders(header) {
 		c, err := parseAuthorization(h.Value())
@@ -108,45 +109,101 @@ func (e *Edge) authenticate(tx *transaction.Server, req *sip.Request, header, ch
 		mine = &c
 	}
 	if mine == nil {
-		e.challenge(tx, req, challenge, status, false)
+		e.challenge(tx, req, challenge, status, e.offer(who, req), false)
 		return overlay.AOR{}, false
 	}
-	aor, v := e.digest.check(*mine, string(req.Method), req.Recipient.String(), e.c.Users.Lookup)
+	aor, v := e.digest.check(*mine, who.source, string(req.Method), req.Recipient.String(), e.c.Users.Lookup)
 	switch v {
 	case confirmed:
+		e.offers.passed(who, mine.Algorithm)
 		return aor, true
 	case stale:
-		e.challenge(tx, req, challenge, status, true)
+		e.challenge(tx, req, challenge, status, e.offerAgain(who, mine.Algorithm), true)
 	case malformed:
 		e.refuse(tx, req, refuse(400, "Malformed "+header, "the credentials have to use qop=auth and no userhash, as the challenge says"))
 	case misaddressed:
 		e.refuse(tx, req, refuse(400, "Digest URI Mismatch", "the uri of the credentials is not the Request-URI %s", clip(req.Recipient.String())))
 	default:
-		e.wrong(tx, req, challenge, status)
+		e.wrong(tx, req, challenge, status, e.offerAgain(who, mine.Algorithm))
 	}
 	return overlay.AOR{}, false
 }
 
 // wrong challenges again, later if the source has failed often.
-func (e *Edge) wrong(tx *transaction.Server, req *sip.Request, challenge string, status int) {
+func (e *Edge) wrong(tx *transaction.Server, req *sip.Request, challenge string, status int, algs []algorithm) {
 	ip, _ := netip.ParseAddr(tx.Flow().Remote().Host)
 	delay, ok := e.throttle.failed(ip)
 	switch {
 	case !ok:
 		tx.Terminate()
 	case delay == 0:
-		e.challenge(tx, req, challenge, status, false)
+		e.challenge(tx, req, challenge, status, algs, false)
 	default:
 		e.agenda.add(e.c.Now().Add(delay), func() {
 			e.throttle.released(ip)
-			e.challenge(tx, req, challenge, status, false)
+			e.challenge(tx, req, challenge, status, algs, false)
 		})
 	}
 }
 
-func (e *Edge) challenge(tx *transaction.Server, req *sip.Request, header string, status int, stale bool) {
+// asker says who is to be challenged: the user that To names in a REGISTER and From in any other request.
+func (e *Edge) asker(f flow.Flow, req *sip.Request) asker {
+	ip, _ := netip.ParseAddr(f.Remote().Host)
+	a := asker{source: whose(ip)}
+	if id := req.CallID(); id != nil {
+		a.call = id.Value()
+	}
+	var uri sip.Uri
+	if to := req.To(); to != nil && req.Method == sip.REGISTER {
+		uri = to.Address
+	} else if from := req.From(); from != nil && req.Method != sip.REGISTER {
+		uri = from.Address
+	}
+	if aor, err := e.c.OID.AOR(uri.User); err == nil && e.domain(uri.Host) {
+		a.user = aor.User()
+	}
+	return a
+}
+
+// offer gives the algorithms to challenge a request with that brought no credentials.
+func (e *Edge) offer(a asker, req *sip.Request) []algorithm {
+	if algs, fixed := e.fixed(a); fixed {
+		return algs
+	}
+	var request string
+	if via := req.Via(); via != nil {
+		request, _ = via.Params.Get("branch")
+	}
+	if cseq := req.CSeq(); cseq != nil {
+		request += " " + cseq.Value()
+	}
+	if e.offers.next(a, request, req.Method == sip.REGISTER) {
+		return []algorithm{algMD5}
+	}
+	return algorithms
+}
+
+// offerAgain gives the algorithms to challenge a request with whose credentials were stale or wrong.
+func (e *Edge) offerAgain(a asker, alg algorithm) []algorithm {
+	if algs, fixed := e.fixed(a); fixed {
+		return algs
+	}
+	if e.offers.again(a, alg) {
+		return []algorithm{algMD5}
+	}
+	return algorithms
+}
+
+// fixed gives the algorithms of a user who has but one. Somebody unknown is treated as a user without such a choice.
+func (e *Edge) fixed(a asker) ([]algorithm, bool) {
+	u, ok := e.c.Users.Lookup(a.user)
+	return u.offers(), ok && u.Digest != DigestBoth
+}
+
+func (e *Edge) challenge(tx *transaction.Server, req *sip.Request, header string, status int, algs []algorithm, stale bool) {
+	ip, _ := netip.ParseAddr(tx.Flow().Remote().Host)
 	res := message.NewResponse(req, status, "")
-	for _, v := range e.digest.challenge(stale) {
+	for _, v := range e.digest.challenge(whose(ip), algs, stale) {
 		res.AppendHeader(sip.NewHeader(header, v))
 	}
 	e.send(tx, res)

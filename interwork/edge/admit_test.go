@@ -41,7 +41,7 @@ func TestAdmit(t *testing.T) {
 				if c.port == 0 {
 					c.port = 5060
 				}
-				reg := answerTo{user: "alice", password: password, method: "REGISTER", uri: "sip:p2psip.example", nc: 1, nonce: b.e.digest.newNonce()}
+				reg := answerTo{user: "alice", password: password, method: "REGISTER", uri: "sip:p2psip.example", nc: 1, nonce: b.e.digest.newNonce(lan)}
 				if s := statusOf(b.send(udpFrom(other, 5062), ask{callID: "reg", lines: []string{"Contact: <sip:alice@192.0.2.1:5062>", reg.line("Authorization")}})); s != 200 {
 					t.Fatal(s)
 				}
@@ -54,7 +54,7 @@ func TestAdmit(t *testing.T) {
 				c.ask.callID = "call"
 				pw := map[string]string{"alice": password, "bob": "another password"}[c.user]
 				if c.user != "" {
-					a := answerTo{user: c.user, password: pw, method: c.ask.method, uri: c.ask.uri, nc: 1, nonce: b.e.digest.newNonce()}
+					a := answerTo{user: c.user, password: pw, method: c.ask.method, uri: c.ask.uri, nc: 1, nonce: b.e.digest.newNonce(lan)}
 					c.ask.lines = append(c.ask.lines, a.line("Proxy-Authorization"))
 				}
 				res := b.send(udpFrom(c.source, c.port), c.ask)

@@ -8,6 +8,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,7 +33,7 @@ const (
 type verdict int
 
 const (
-	denied       verdict = iota // wrong password or no such user: indistinguishable by design
+	denied       verdict = iota // wrong password, no such user, not the user's algorithm: indistinguishable by design
 	stale                       // the password is right, the nonce is not (any more)
 	confirmed                   // the user is who the credentials say
 	malformed                   // without qop, which was offered, or with userhash, which was not: 400
@@ -39,7 +41,9 @@ const (
 )
 
 // digest makes challenges and checks answers for one realm (RFC 3261 §22, RFC 7616, RFC 8760). A nonce carries its own
-// time and a MAC, so that challenging costs no memory.
+// time and a MAC, so that challenging costs no memory. The MAC is over the source of the request too: over UDP, where a
+// source is easily forged, a right answer proves that the challenge has arrived there, so that nobody with a password can
+// have calls sent to a third party.
 type digest struct {
 	realm overlay.ID
 	key   []byte // MAC key; new with every process, so that no nonce survives the replay windows
@@ -63,12 +67,12 @@ func newDigest(realm overlay.ID, now func() time.Time) *digest {
 	return &digest{realm: realm, key: key, now: now, windows: make(map[string]*window)}
 }
 
-// challenge gives the values of the WWW-Authenticate or Proxy-Authenticate headers, the preferred algorithm first
-// (RFC 8760 §2.4). They share a nonce.
-func (d *digest) challenge(isStale bool) []string {
-	nonce := d.newNonce()
-	values := make([]string, len(algorithms))
-	for i, alg := range algorithms {
+// challenge gives the values of the WWW-Authenticate or Proxy-Authenticate headers for a phone at an address, one for each
+// algorithm in the order given: the preferred one comes first (RFC 8760 §2.4). They share a nonce.
+func (d *digest) challenge(to netip.Prefix, algs []algorithm, isStale bool) []string {
+	nonce := d.newNonce(to)
+	values := make([]string, len(algs))
+	for i, alg := range algs {
 		values[i] = fmt.Sprintf(`Digest realm="%s", nonce="%s", algorithm=%s, qop="auth"`, d.realm, nonce, alg)
 		if isStale {
 			values[i] += ", stale=true"
@@ -77,32 +81,38 @@ func (d *digest) challenge(isStale bool) []string {
 	return values
 }
 
-func (d *digest) newNonce() string {
+func (d *digest) newNonce(to netip.Prefix) string {
 	b := make([]byte, nonceBytes)
 	binary.BigEndian.PutUint64(b, uint64(d.now().UnixMilli()))
 	rand.Read(b[8:16])
-	copy(b[16:], d.mac(b[:16]))
+	copy(b[16:], d.nonceMAC(b[:16], to))
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func (d *digest) mac(b []byte) []byte {
+func (d *digest) nonceMAC(b []byte, to netip.Prefix) []byte {
+	return d.mac("nonce", string(b), to.String())
+}
+
+func (d *digest) mac(parts ...string) []byte {
 	m := hmac.New(sha256.New, d.key)
-	m.Write(b)
+	for _, p := range parts {
+		fmt.Fprintf(m, "%d:%s,", len(p), p)
+	}
 	return m.Sum(nil)[:16]
 }
 
-// issued says when this process made the nonce; ok is false when it did not.
-func (d *digest) issued(nonce string) (t time.Time, ok bool) {
+// issued says when this process made the nonce for somebody at that address; ok is false when it did not.
+func (d *digest) issued(nonce string, to netip.Prefix) (t time.Time, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(nonce)
-	if err != nil || len(b) != nonceBytes || !hmac.Equal(b[16:], d.mac(b[:16])) {
+	if err != nil || len(b) != nonceBytes || !hmac.Equal(b[16:], d.nonceMAC(b[:16], to)) {
 		return time.Time{}, false
 	}
 	return time.UnixMilli(int64(binary.BigEndian.Uint64(b))), true
 }
 
-// check judges credentials of this realm for a request. lookup finds the stored secrets of a canonical user part. The
-// user returned is set only with confirmed.
-func (d *digest) check(c credentials, method, requestURI string, lookup func(string) (User, bool)) (overlay.AOR, verdict) {
+// check judges credentials of this realm for a request that came from an address. lookup finds the stored secrets of a
+// canonical user part. The user returned is set only with confirmed.
+func (d *digest) check(c credentials, from netip.Prefix, method, requestURI string, lookup func(string) (User, bool)) (overlay.AOR, verdict) {
 	// A phone that was offered qop has to use it (RFC 7616 §3.4); without it there is no count to tell a replay by.
 	if c.QOP != "auth" || c.UserHash {
 		return overlay.AOR{}, malformed
@@ -115,7 +125,7 @@ func (d *digest) check(c credentials, method, requestURI string, lookup func(str
 	if subtle.ConstantTimeCompare([]byte(want), []byte(c.Response)) != 1 || aor.IsZero() {
 		return overlay.AOR{}, denied
 	}
-	issued, ok := d.issued(c.Nonce)
+	issued, ok := d.issued(c.Nonce, from)
 	if !ok || !d.use(c.Nonce, issued, c.NC) {
 		return overlay.AOR{}, stale
 	}
@@ -131,7 +141,7 @@ func (c credentials) expected(ha1, method string) string {
 // secret finds the user and HA1 for the username as the phone wrote it. For somebody unknown it gives the zero AOR and a
 // value that no password leads to, found with the same work.
 func (d *digest) secret(c credentials, lookup func(string) (User, bool)) (overlay.AOR, string) {
-	decoy := c.Algorithm.hash(string(d.mac([]byte(c.Username))))
+	decoy := c.Algorithm.hash(string(d.mac("decoy", c.Username)))
 	name := c.Username
 	if user, host, ok := strings.Cut(name, "@"); ok && strings.EqualFold(host, d.realm.String()) {
 		name = user
@@ -141,7 +151,7 @@ func (d *digest) secret(c credentials, lookup func(string) (User, bool)) (overla
 		return overlay.AOR{}, decoy
 	}
 	user, ok := lookup(aor.User())
-	if !ok {
+	if !ok || !slices.Contains(user.offers(), c.Algorithm) {
 		return overlay.AOR{}, decoy
 	}
 	ha1, ok := user.secret(c.Algorithm, c.Username)

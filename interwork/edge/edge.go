@@ -148,6 +148,7 @@ type Edge struct {
 	secret   []byte
 	digest   *digest
 	throttle *throttle
+	offers   *offers
 	agenda   *agenda
 
 	ctx    context.Context
@@ -191,7 +192,7 @@ func New(c Config) (*Edge, error) {
 	}
 	e := &Edge{
 		c: c, log: c.Logger, secret: secret,
-		digest: newDigest(c.OID, c.Now), throttle: newThrottle(c.Now), agenda: newAgenda(c.Now),
+		digest: newDigest(c.OID, c.Now), throttle: newThrottle(c.Now), offers: newOffers(c.Now), agenda: newAgenda(c.Now),
 		dirty:   make(chan struct{}, 1),
 		users:   make(map[overlay.AOR]*user),
 		places:  make(map[string][]*phone),

@@ -24,7 +24,7 @@ func FuzzAuthorization(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	u := newUser(alice, password, time.Unix(0, 0))
+	u := newUser(alice, password, DigestBoth, time.Unix(0, 0))
 	f.Fuzz(func(t *testing.T, s string) {
 		c, err := parseAuthorization(s)
 		if err != nil {
@@ -33,7 +33,7 @@ func FuzzAuthorization(f *testing.F) {
 		if len(s) > maxAuthorization || c.QOP != "" && c.NC == 0 || c.Response != strings.ToLower(c.Response) {
 			t.Fatalf("%q gave %+v", s, c)
 		}
-		_, v := d.check(c, "REGISTER", "sip:p2psip.example", func(name string) (User, bool) { return u, name == "alice" })
+		_, v := d.check(c, lan, "REGISTER", "sip:p2psip.example", func(name string) (User, bool) { return u, name == "alice" })
 		if v == confirmed || v == stale {
 			t.Fatalf("%q passed without the password", s)
 		}

@@ -49,6 +49,7 @@ var (
 type User struct {
 	Name    string    `json:"user"`
 	Created time.Time `json:"created"`
+	Digest  Digest    `json:"digest,omitempty"`
 	// HA1 holds H(username ":" realm ":" password) in lower-case hex, by "<algorithm> <username>". Phones differ in what
 	// they put into username, so there is a value for "alice" and one for "alice@p2psip.example".
 	HA1 map[string]string `json:"ha1"`
@@ -60,11 +61,25 @@ func (u User) secret(alg algorithm, username string) (string, bool) {
 	return s, ok
 }
 
-// newUser derives what is stored from the clear password, which is not kept.
-func newUser(aor overlay.AOR, password string, now time.Time) User {
-	u := User{Name: aor.User(), Created: now.UTC().Truncate(time.Second), HA1: map[string]string{}}
+// offers gives the algorithms that the user may authenticate with, the preferred one first.
+func (u User) offers() []algorithm { return u.Digest.algorithms() }
+
+// has says that there is a secret for an algorithm.
+func (u User) has(alg algorithm) bool {
+	for key := range u.HA1 {
+		if strings.HasPrefix(key, string(alg)+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+// newUser derives what is stored from the clear password, which is not kept. For an algorithm that the user does not use
+// there is nothing: whoever steals the file of a SHA-256 user gets no MD5 value to work on.
+func newUser(aor overlay.AOR, password string, digest Digest, now time.Time) User {
+	u := User{Name: aor.User(), Created: now.UTC().Truncate(time.Second), Digest: digest, HA1: map[string]string{}}
 	for _, username := range []string{aor.User(), aor.User() + "@" + aor.Host().String()} {
-		for _, alg := range algorithms {
+		for _, alg := range digest.algorithms() {
 			u.HA1[string(alg)+" "+username] = alg.hash(username + ":" + aor.Host().String() + ":" + password)
 		}
 	}
@@ -106,11 +121,14 @@ func OpenUsers(dataDir string, realm overlay.ID) (*UserStore, error) {
 	return s, nil
 }
 
-// Add stores a user with a password. The user part may be escaped as in a URI. It fails with ErrUserExists, ErrTooMany,
-// or overlay.ErrBadAOR for a name that cannot be the user part of a SIP URI.
-func (s *UserStore) Add(name, password string) error {
+// Add stores a user with a password and the algorithms to check it by. The user part may be escaped as in a URI. It fails
+// with ErrUserExists, ErrTooMany, or overlay.ErrBadAOR for a name that cannot be the user part of a SIP URI.
+func (s *UserStore) Add(name, password string, digest Digest) error {
 	aor, err := s.realm.AOR(name)
 	if err != nil {
+		return err
+	}
+	if digest, err = ParseDigest(string(digest)); err != nil {
 		return err
 	}
 	switch {
@@ -128,7 +146,7 @@ func (s *UserStore) Add(name, password string) error {
 		if len(users) >= s.max {
 			return nil, fmt.Errorf("%w users: %d are allowed", ErrTooMany, s.max)
 		}
-		return append(users, newUser(aor, password, s.now())), nil
+		return append(users, newUser(aor, password, digest, s.now())), nil
 	})
 }
 
@@ -297,12 +315,45 @@ func parseUsers(b []byte, realm overlay.ID, max int) (map[string]User, error) {
 				return nil, fmt.Errorf("user %q: the value for %q is not %d lower-case hex digits", u.Name, key, 2*algorithm(alg).size())
 			}
 		}
-		if len(u.HA1) == 0 {
-			return nil, fmt.Errorf("user %q has no digest secret; remove and add the user again", u.Name)
+		if u.Digest, err = ParseDigest(string(u.Digest)); err != nil {
+			return nil, fmt.Errorf("user %q: %w", u.Name, err)
+		}
+		if !slices.ContainsFunc(u.offers(), u.has) {
+			return nil, fmt.Errorf("user %q has no secret for a digest algorithm he may use; remove and add the user again", u.Name)
 		}
 		users[u.Name] = u
 	}
 	return users, nil
+}
+
+// Digest says which algorithms a user's phones may use.
+type Digest string
+
+const (
+	DigestBoth   Digest = ""       // SHA-256, and MD5 for phones that know no better
+	DigestMD5    Digest = "md5"    // for a phone that gives up when it is offered anything else
+	DigestSHA256 Digest = "sha256" // MD5 is neither offered nor taken
+)
+
+// ParseDigest reads "md5", "sha256", and "both" or "".
+func ParseDigest(s string) (Digest, error) {
+	switch d := Digest(s); d {
+	case DigestBoth, DigestMD5, DigestSHA256:
+		return d, nil
+	case "both":
+		return DigestBoth, nil
+	}
+	return "", fmt.Errorf("there is no digest %q; md5, sha256 and both are known", clip(s))
+}
+
+func (d Digest) algorithms() []algorithm {
+	switch d {
+	case DigestMD5:
+		return []algorithm{algMD5}
+	case DigestSHA256:
+		return []algorithm{algSHA256}
+	}
+	return algorithms
 }
 
 // algorithm is a digest algorithm by its name in SIP (RFC 8760 §2.1).

@@ -19,14 +19,14 @@ func TestUserStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Add("alice", password); err != nil {
+	if err := s.Add("alice", password, DigestBoth); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Add("%61lice", password); !errors.Is(err, ErrUserExists) {
+	if err := s.Add("%61lice", password, DigestBoth); !errors.Is(err, ErrUserExists) {
 		t.Errorf("the same user in another spelling: %v", err)
 	}
 	for name, pw := range map[string]string{"": "x", "a b": "x", "bob": "", "bo": "a\nb", "b": strings.Repeat("x", maxPassword+1)} {
-		if err := s.Add(name, pw); err == nil {
+		if err := s.Add(name, pw, DigestBoth); err == nil {
 			t.Errorf("user %q with password %q was added", name, pw)
 		}
 	}
@@ -64,7 +64,7 @@ func TestUserStoreIsReadAgainWhenItChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cli.Add("alice", password); err != nil {
+	if err := cli.Add("alice", password, DigestBoth); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := node.Lookup("alice"); ok {
@@ -100,7 +100,7 @@ func TestUserStoreIsReadAgainWhenItChanges(t *testing.T) {
 			if err := node.Err(); err == nil || !strings.Contains(err.Error(), UsersFile) {
 				t.Errorf("error: %v", err)
 			}
-			if err := node.Add("bob", "x"); err == nil {
+			if err := node.Add("bob", "x", DigestBoth); err == nil {
 				t.Error("a file that somebody has to look at was written over")
 			}
 			if _, err := OpenUsers(dir, oid); err == nil {
@@ -126,11 +126,11 @@ func TestUserAddedOnARunningNode(t *testing.T) {
 		if err := cli.Remove("alice"); err != nil {
 			t.Fatal(err)
 		}
-		if err := cli.Add("alice", "new password"); err != nil {
+		if err := cli.Add("alice", "new password", DigestBoth); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(reloadEvery)
-		a := answerTo{user: "alice", password: "new password", method: "REGISTER", uri: "sip:p2psip.example", nc: 1, nonce: b.e.digest.newNonce()}
+		a := answerTo{user: "alice", password: "new password", method: "REGISTER", uri: "sip:p2psip.example", nc: 1, nonce: b.e.digest.newNonce(lan)}
 		if s := statusOf(b.send(f, ask{lines: []string{here, a.line("Authorization")}})); s != 200 {
 			t.Error(s)
 		}
@@ -148,7 +148,7 @@ func TestUserStoreSurvivesAKillBeforeTheRename(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Add("alice", password); err != nil {
+	if err := s.Add("alice", password, DigestBoth); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"." + UsersFile + ".new-1", UsersFile + ".lock"} {
@@ -160,7 +160,7 @@ func TestUserStoreSurvivesAKillBeforeTheRename(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Add("bob", password); err != nil {
+	if err := s.Add("bob", password, DigestBoth); err != nil {
 		t.Fatal(err)
 	}
 	if us := s.List(); len(us) != 2 {
@@ -175,7 +175,7 @@ func TestConcurrentAdds(t *testing.T) {
 		wg.Go(func() {
 			s, err := OpenUsers(dir, oid) // each like a process of its own
 			if err == nil {
-				err = s.Add(fmt.Sprintf("user%d", i), password)
+				err = s.Add(fmt.Sprintf("user%d", i), password, DigestBoth)
 			}
 			if err != nil {
 				t.Error(err)
@@ -195,10 +195,10 @@ func TestTooManyUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.max = 1
-	if err := s.Add("alice", password); err != nil {
+	if err := s.Add("alice", password, DigestBoth); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Add("bob", password); !errors.Is(err, ErrTooMany) {
+	if err := s.Add("bob", password, DigestBoth); !errors.Is(err, ErrTooMany) {
 		t.Error(err)
 	}
 }
