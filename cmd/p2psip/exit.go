@@ -84,6 +84,7 @@ var outcomes = []struct {
 	{overlay.ErrUnreachable, exitUnreachable, "p2psip status tells how the node stands"},
 	{overlay.ErrNoQuorum, exitUnreachable, "p2psip status tells how the node stands"},
 	{node.ErrNotRunning, exitNotRunning, "start it with: p2psip node, and name its directory with --data if it is not the usual one"},
+	{node.ErrNoAnswer, exitFailed, "end it and start it again; its log may tell what holds it up"},
 	{node.ErrNoDocument, exitFailed, "set the node up with: p2psip node init --overlay overlay.json"},
 	{node.ErrNoCredential, exitFailed, "ask whoever runs the overlay for a credential, then: p2psip node install FILE"},
 	{datadir.ErrLocked, exitFailed, "a node is running there; stop it first, or give this one a directory of its own with --data"},
@@ -95,7 +96,6 @@ var outcomes = []struct {
 	{edge.ErrNoUser, exitFailed, "p2psip user list shows the users"},
 	{fs.ErrNotExist, exitFailed, "check the path"},
 	{fs.ErrPermission, exitFailed, "the file or directory belongs to somebody else, or is not open to you"},
-	{context.DeadlineExceeded, exitUnreachable, "p2psip status tells how the node stands"},
 	{context.Canceled, exitFailed, ""},
 }
 

@@ -30,6 +30,7 @@ func (p *program) node() *cli.Command {
 			&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` with the certificate for --sip-tls, in PEM form"},
 			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` with its key, in PEM form"},
 			&cli.StringFlag{Name: "advertise", Usage: "`IP` address that phones are told when --sip is 0.0.0.0 (default: found out)"},
+			&cli.StringFlag{Name: "trust", Value: "loopback", Usage: "`ADDRS` of phones that need no password: loopback, none, or addresses and networks such as 192.168.1.0/24 (default: loopback)"},
 			&cli.StringSliceFlag{Name: "bootstrap", Usage: "`MULTIADDR` of a node to join through, besides those of the overlay document"},
 			&cli.BoolFlag{Name: "no-lan", Usage: "do not look for nodes in the local network"},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log on standard error, text or json (default: text)"},
@@ -54,7 +55,7 @@ func (p *program) runNode(c *cli.Context) error {
 	}
 	cfg := node.Config{
 		DataDir: data, Listen: c.StringSlice("listen"), Bootstrap: c.StringSlice("bootstrap"), NoLAN: c.Bool("no-lan"),
-		SIP: c.String("sip"), Advertise: c.String("advertise"), Control: true, Logger: log,
+		SIP: c.String("sip"), Advertise: c.String("advertise"), Trust: c.String("trust"), Control: true, Logger: log,
 	}
 	if err := checkBootstrap(cfg.Bootstrap); err != nil {
 		return err

@@ -61,7 +61,8 @@ func (p *program) userAdd() *cli.Command {
 		Description: "p2psip user add alice                               makes a password and shows it once\n" +
 			"p2psip user add --password-stdin alice < password   takes the first line of a file",
 		Flags: []cli.Flag{dataFlag(),
-			&cli.BoolFlag{Name: "password-stdin", Usage: "read the password from standard input instead of making one"}, jsonFlag()},
+			&cli.BoolFlag{Name: "password-stdin", Usage: "read the password from standard input instead of making one"},
+			&cli.StringFlag{Name: "digest", Value: "both", Usage: "`KIND` of digest that phones may use, md5, sha256 or both; some old phones register only with md5 (default: both)"}, jsonFlag()},
 		Action: func(c *cli.Context) error {
 			args, err := exactArgs(c, "the name of a user, such as alice")
 			if err != nil {
@@ -75,6 +76,10 @@ func (p *program) userAdd() *cli.Command {
 			if err != nil {
 				return err
 			}
+			digest, err := edge.ParseDigest(c.String("digest"))
+			if err != nil {
+				return withHint(&usageError{err.Error()}, "such as --digest md5, for a phone that gives up otherwise")
+			}
 			password := ""
 			if c.Bool("password-stdin") {
 				if password, err = p.ui.ReadLine(); err != nil {
@@ -83,7 +88,7 @@ func (p *program) userAdd() *cli.Command {
 			} else {
 				password = edge.NewPassword()
 			}
-			if err := users.Add(args[0], password); err != nil {
+			if err := users.Add(args[0], password, digest); err != nil {
 				return err
 			}
 			if c.Bool("json") {

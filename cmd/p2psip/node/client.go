@@ -14,6 +14,9 @@ import (
 // ErrNotRunning: nobody answers on the control socket of the data directory.
 var ErrNotRunning = errors.New("no node is running")
 
+// ErrNoAnswer: the node runs but did not answer in time.
+var ErrNoAnswer = errors.New("the node does not answer")
+
 // remoteError is an error that a running node told of.
 type remoteError struct {
 	text string
@@ -22,6 +25,14 @@ type remoteError struct {
 
 func (e *remoteError) Error() string { return e.text }
 func (e *remoteError) Unwrap() error { return e.kind }
+
+// ended words the end of a context while the node was asked.
+func ended(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ErrNoAnswer
+	}
+	return ctx.Err()
+}
 
 // Ask puts one question to the node that runs with a data directory. An error of the node's is given as errors.Is knows
 // it here, together with what the response holds.
@@ -37,7 +48,7 @@ func Ask(ctx context.Context, dir string, req Request) (Response, error) {
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
 		if ctx.Err() != nil {
-			return Response{}, ctx.Err()
+			return Response{}, ended(ctx)
 		}
 		return Response{}, fmt.Errorf("%w with the data directory %s", ErrNotRunning, dir)
 	}
@@ -50,7 +61,7 @@ func Ask(ctx context.Context, dir string, req Request) (Response, error) {
 	in.Buffer(nil, maxResponse)
 	if !in.Scan() {
 		if ctx.Err() != nil {
-			return Response{}, ctx.Err()
+			return Response{}, ended(ctx)
 		}
 		return Response{}, fmt.Errorf("%w: it ended while it was asked", ErrNotRunning)
 	}

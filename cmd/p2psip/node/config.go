@@ -11,6 +11,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"p2psip/interwork/edge"
 	"p2psip/interwork/proxy"
 	"p2psip/interwork/transaction"
 	"p2psip/overlay"
@@ -39,6 +40,8 @@ type Config struct {
 	TLS net.Listener
 	// Advertise is the IP address that phones are told when a socket is bound to all of them; "" finds one.
 	Advertise string
+	// Trust says which source addresses of phones need no password, see edge.ParseTrust; "" means loopback.
+	Trust string
 
 	Control bool // answer questions on a socket in the data directory
 
@@ -74,6 +77,9 @@ func (c Config) Validate() error {
 		if _, err := netip.ParseAddr(c.Advertise); err != nil {
 			return fmt.Errorf("the address to advertise, %q, is no IP address", c.Advertise)
 		}
+	}
+	if _, err := edge.ParseTrust(c.Trust); err != nil {
+		return fmt.Errorf("the addresses to trust: %w", err)
 	}
 	return c.Transactions.Validate()
 }

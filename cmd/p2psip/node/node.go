@@ -26,6 +26,7 @@ type Node struct {
 	own     []flow.Addr
 	overlay *overlay.Peer
 	peers   *peers
+	users   *edge.UserStore
 	edge    *edge.Edge
 	core    *proxy.Core
 	control *control
@@ -99,10 +100,17 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	n.own = n.sockets.addrs()
 	n.peers = newPeers(n.overlay, n.log)
 	publish := publisher{n.overlay}
+	trusted, err := edge.ParseTrust(n.cfg.Trust)
+	if err != nil {
+		return err
+	}
+	if n.users, err = edge.OpenUsers(n.cfg.DataDir, doc.ID); err != nil {
+		return err
+	}
 	if n.edge, err = edge.New(edge.Config{
-		OID: doc.ID, DataDir: n.cfg.DataDir,
+		OID: doc.ID, DataDir: n.cfg.DataDir, Users: n.users,
 		Own:       func() []overlay.AOR { return n.overlay.Credential().Users() },
-		Publisher: publish, Flows: n.sockets, Logger: n.log, Now: n.cfg.Now,
+		Publisher: publish, Flows: n.sockets, Trusted: trusted, Logger: n.log, Now: n.cfg.Now,
 	}); err != nil {
 		return err
 	}

@@ -2,10 +2,14 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"p2psip/interwork/edge"
 	"p2psip/interwork/phone"
 	"p2psip/overlay"
 	"p2psip/overlay/datadir"
@@ -290,6 +295,76 @@ func TestGivenSocketsAreClosed(t *testing.T) {
 	}
 }
 
+// Phones reach a node over TCP and TLS as well, and it says which addresses it has.
+func TestStreams(t *testing.T) {
+	u := newUniverse(t)
+	c := u.config(u.home("alice"))
+	cert := selfSigned(t)
+	var err error
+	if c.TLS, err = tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}}); err != nil {
+		t.Fatal(err)
+	}
+	n := u.start(c)
+	sip := n.Status().SIP
+	if len(sip) != 3 || sip[1].Transport != "TCP" || sip[2].Transport != "TLS" || sip[2].Addr != c.TLS.Addr().String() {
+		t.Fatalf("addresses %+v", sip)
+	}
+	for _, a := range sip[1:] {
+		conn, err := net.Dial("tcp", a.Addr)
+		if a.Transport == "TLS" && err == nil {
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(conn, "OPTIONS sip:%s SIP/2.0\r\nVia: SIP/2.0/%s 127.0.0.1:9;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n"+
+			"From: <sip:alice@%[1]s>;tag=1\r\nTo: <sip:%[1]s>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
+			testID, a.Transport, a.Transport)
+		line := make([]byte, 11)
+		if _, err := io.ReadFull(conn, line); err != nil || string(line) != "SIP/2.0 200" {
+			t.Errorf("%s: %q, %v", a.Transport, line, err)
+		}
+		conn.Close()
+	}
+}
+
+// selfSigned makes a certificate for 127.0.0.1.
+func selfSigned(t *testing.T) tls.Certificate {
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(nil, tmpl, tmpl, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// What is wrong is said, with what to do.
+func TestProblems(t *testing.T) {
+	u := newUniverse(t)
+	c := u.config(u.home("alice"))
+	users, err := edge.OpenUsers(c.DataDir, testID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"alice", "mallory"} {
+		if err := users.Add(name, "x", edge.DigestBoth); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Now = func() time.Time { return time.Now().Add(350 * 24 * time.Hour) }
+	problems := u.start(c).Status().Problems
+	for i, want := range []string{"credential runs out", "sip:mallory@"} {
+		if len(problems) != 2 || !strings.Contains(problems[i].What, want) || problems[i].Hint == "" {
+			t.Fatalf("problems %+v", problems)
+		}
+	}
+}
+
 // Several requests for one node at a time share one stream, and both sides use it.
 func TestPeersShareStreams(t *testing.T) {
 	u := newUniverse(t)
@@ -449,6 +524,7 @@ func TestConfigValidate(t *testing.T) {
 		"bootstrap":     func(c *Config) { c.Bootstrap = []string{"/ip4/127.0.0.1/tcp/1"} },
 		"sip":           func(c *Config) { c.SIP = "localhost" },
 		"advertise":     func(c *Config) { c.Advertise = "example.org" },
+		"trust":         func(c *Config) { c.Trust = "0.0.0.0/0" },
 		"half a socket": func(c *Config) { c.UDP = new(net.UDPConn) },
 		"timers":        func(c *Config) { c.Transactions.T1 = -1 },
 	} {

@@ -180,6 +180,12 @@ func (n *Node) problems(s *Status, cred *overlay.Credential, doc *overlay.Docume
 			add(e.hint, "%s runs out on %s", e.what, e.at.Format(time.DateOnly))
 		}
 	}
+	for _, u := range n.users.List() {
+		if aor, err := doc.ID.AOR(u.Name); err == nil && !cred.Entitled(aor) {
+			add("ask whoever runs "+string(doc.ID)+" for a credential with this user, or: p2psip user remove "+u.Name,
+				"%s has a password, but this node's credential is not for that user", aor)
+		}
+	}
 	for _, u := range s.Phones.Users {
 		if !u.Published && !u.Since.IsZero() {
 			add("it is tried again by itself; p2psip lookup "+u.AOR+" shows what others see", "%s: %s", u.AOR, u.Why)
