@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -190,6 +192,11 @@ func (f *fleet) refusals(t *testing.T) {
 	register(t, ctx, phone)
 	must(t, "unknown user", phone.Start(phonetest.Fail{To: "sip:nobody@" + fleetOverlay, Status: 404}).Wait(ctx))
 	must(t, "bob is away", phone.Start(phonetest.Fail{To: bob, Status: 480}).Wait(ctx))
+	var exit *exec.ExitError
+	out, err := exec.Command(binary, "lookup", "--data", f.nodes[3].data, bob).Output()
+	if !errors.As(err, &exit) || exit.ExitCode() != exitOffline || !strings.Contains(string(out), "the user has left this node") {
+		t.Errorf("looking bob up: %v\n%s", err, out)
+	}
 	must(t, "another domain", phone.Start(phonetest.Fail{To: "sip:bob@other.example", Status: 404}).Wait(ctx))
 	must(t, "unregister", phone.Unregister(ctx))
 	// A user whom the node does not speak for is refused with a word.
