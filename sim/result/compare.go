@@ -1,6 +1,7 @@
 package result
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -30,7 +31,7 @@ type Difference struct {
 	B       Value   `json:"b"`
 	Change  Value   `json:"change"` // (B−A)/A
 	Test    string  `json:"test"`   // how P was found; empty: the figure alone does not allow a test
-	P       Value   `json:"p"`      // probability of such a difference by chance, corrected for the number of tests (Holm)
+	P       Value   `json:"p"`      // probability of such a difference by chance, corrected for the number of tests (Benjamini–Hochberg)
 	Verdict Verdict `json:"verdict"`
 }
 
@@ -76,11 +77,12 @@ func Compare(a, b *Run) *Comparison {
 			if x.Or(0) != 0 {
 				d.Change = V((y.Or(0) - x.Or(0)) / x.Or(0))
 			}
-			var fromSamples bool
-			d.Test, d.P, fromSamples = test(a, b, m.Key)
-			sampled = sampled || fromSamples
-			if x == y && d.Test == "" {
+			if x == y {
 				d.Verdict = Same
+			} else {
+				var fromSamples bool
+				d.Test, d.P, fromSamples = test(a, b, m.Key)
+				sampled = sampled || fromSamples
 			}
 		}
 		c.Rows = append(c.Rows, d)
@@ -92,7 +94,7 @@ func Compare(a, b *Run) *Comparison {
 			better = append(better, m.Better)
 		}
 	}
-	holm(c.Rows)
+	adjust(c.Rows)
 	for i := range c.Rows {
 		c.Rows[i].judge(better[i])
 	}
@@ -188,27 +190,21 @@ func tailTest(a, b Delays, q float64) float64 {
 	return Fisher(above(a), a.N, above(b), b.N)
 }
 
-// holm corrects the probabilities for the number of tests, by Holm's method.
-func holm(rows []Difference) {
+// adjust corrects the probabilities for the number of tests, by Benjamini and Hochberg's method: of what is then called
+// different, one in twenty may be chance.
+func adjust(rows []Difference) {
 	var tested []int
 	for i, r := range rows {
 		if r.P.Known() {
 			tested = append(tested, i)
 		}
 	}
-	slices.SortStableFunc(tested, func(i, j int) int {
-		switch p, q := rows[i].P.Or(0), rows[j].P.Or(0); {
-		case p < q:
-			return -1
-		case p > q:
-			return +1
-		}
-		return 0
-	})
-	least := 0.0
-	for rank, i := range tested {
-		least = max(least, min(1, rows[i].P.Or(0)*float64(len(tested)-rank)))
-		rows[i].P = V(least)
+	slices.SortStableFunc(tested, func(i, j int) int { return cmp.Compare(rows[i].P.Or(0), rows[j].P.Or(0)) })
+	most := 1.0
+	for rank := len(tested); rank > 0; rank-- {
+		i := tested[rank-1]
+		most = min(most, rows[i].P.Or(0)*float64(len(tested))/float64(rank))
+		rows[i].P = V(most)
 	}
 }
 
@@ -219,11 +215,9 @@ func (d *Difference) judge(better int) {
 	}
 	up := d.B.Or(0) > d.A.Or(0)
 	switch {
-	case d.P.Or(1) >= significant && d.A == d.B:
-		d.Verdict = Same
 	case d.P.Or(1) >= significant:
 		d.Verdict = Chance
-	case better == 0 || d.A == d.B:
+	case better == 0:
 		d.Verdict = Changed
 	case up == (better > 0):
 		d.Verdict = Better

@@ -1,6 +1,9 @@
 package result
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Measure is one figure of a run under its JSON key.
 type Measure struct {
@@ -145,8 +148,8 @@ func (u Unit) Write(v Value) string {
 		return s
 	}
 	switch {
-	case f == 0:
-		return "0"
+	case f == math.Trunc(f):
+		return fmt.Sprintf("%.0f", f)
 	case f < 10:
 		return fmt.Sprintf("%.2f", f)
 	case f < 100:

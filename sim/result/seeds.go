@@ -129,7 +129,14 @@ func intervals(runs []*Run) []Interval {
 	var out []Interval
 	for _, m := range runs[0].Measures() {
 		if v := values[m.Key]; len(v) == len(runs) && len(out) < MaxList {
-			out = append(out, NewInterval(m.Key, v))
+			iv := NewInterval(m.Key, v)
+			if iv.Low.Known() { // no figure is negative, no share above 1
+				iv.Low = V(max(0, iv.Low.Or(0)))
+				if m.Unit == Ratio {
+					iv.High = V(min(1, iv.High.Or(0)))
+				}
+			}
+			out = append(out, iv)
 		}
 	}
 	return out

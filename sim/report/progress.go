@@ -1,0 +1,52 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"p2psip/sim/result"
+)
+
+// Meter makes a line of a run's progress. The time left is judged by how fast it went lately, since a simulation begins
+// slowly, when the nodes join, and goes on faster.
+type Meter struct {
+	at      time.Duration // of the last judgement
+	done    float64
+	rate    float64 // share of the run for each second, smoothed
+	virtual float64
+	speed   float64 // virtual seconds for each second, smoothed
+}
+
+// Line gives one line, without its end, for what has been reached after so long.
+func (m *Meter) Line(p result.Progress, elapsed time.Duration) string {
+	if passed := (elapsed - m.at).Seconds(); passed >= 0.2 {
+		weight := min(1, passed/(passed+5))
+		if m.rate == 0 {
+			weight = 1
+		}
+		m.rate += weight * (max(0, p.Done-m.done)/passed - m.rate)
+		m.speed += weight * (max(0, p.VirtualS-m.virtual)/passed - m.speed)
+		m.at, m.done, m.virtual = elapsed, p.Done, p.VirtualS
+	}
+	line := fmt.Sprintf("%3.0f %%", math.Floor(min(1, max(0, p.Done))*100))
+	if p.Phase != "" {
+		line += "  " + clip(p.Phase, 24)
+	}
+	if p.Nodes > 0 {
+		line += "  " + count(p.Nodes, "node")
+	}
+	if p.TotalS > 0 {
+		line += fmt.Sprintf("  %s of %s", length(p.VirtualS), length(p.TotalS))
+	}
+	if m.speed > 0 {
+		line += fmt.Sprintf("  %.3g× real time", m.speed)
+	}
+	if s := elapsed.Seconds(); s > 0 && p.Messages > 0 {
+		line += fmt.Sprintf("  %s messages/s", grouped(fmt.Sprintf("%.0f", float64(p.Messages)/s)))
+	}
+	if m.rate > 0 && p.Done < 1 {
+		line += "  " + length((1-p.Done)/m.rate) + " left"
+	}
+	return line
+}

@@ -1,0 +1,167 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"p2psip/sim/result"
+)
+
+// Summary is a run for the terminal: sentences for everybody, then the figures.
+func Summary(r *result.Run) string {
+	var b bytes.Buffer
+	fmt.Fprintln(&b, Headline(r))
+	for _, s := range Sentences(r) {
+		fmt.Fprintln(&b, "  "+s)
+	}
+	b.WriteByte('\n')
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	intervals := len(r.Intervals) > 0
+	rows := operations(r)
+	if s := r.Stock; s != nil {
+		for _, o := range []operation{{"find, kad-dht's own", s.Lookup}, {"register, kad-dht's own", s.Publish}, {"unknown user, kad-dht's own", s.Unknown}} {
+			if o.op != nil {
+				rows = append(rows, o)
+			}
+		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(w, "\ttried\tsucceeded\thalf within\t95 %\t99 %\thops\tmessages\t")
+	}
+	for _, o := range rows {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", o.name, o.op.Count, result.Ratio.Write(o.op.Success),
+			result.Millis.Write(o.op.P50MS), result.Millis.Write(o.op.P95MS), result.Millis.Write(o.op.P99MS),
+			result.Plain.Write(o.op.HopsMean), result.Plain.Write(o.op.MessagesMean))
+	}
+	w.Flush()
+	if h := r.HotKey; h != nil && len(h.Ways) > 0 {
+		b.WriteByte('\n')
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(w, "hot key\tbusiest\tmiddle\tratio\tmessages\t95 % within\t")
+		for _, y := range h.Ways {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t\n", y.Name, result.Plain.Write(y.Max), result.Plain.Write(y.Median),
+				result.Plain.Write(y.MaxOverMedian), result.Plain.Write(y.Messages), result.Millis.Write(y.P95MS))
+		}
+		w.Flush()
+	}
+	if len(r.Growth) > 1 {
+		b.WriteByte('\n')
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(w, "nodes\thops\tmessages\t95 % within\tsucceeded\t")
+		for _, g := range r.Growth {
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t\n", g.Nodes, result.Plain.Write(g.HopsMean), result.Plain.Write(g.MessagesPerLookup),
+				result.Millis.Write(g.P95MS), result.Ratio.Write(g.Success))
+		}
+		w.Flush()
+	}
+	if intervals {
+		fmt.Fprintf(&b, "\nMeans over %d seeds, with 95 %% confidence:\n", len(r.Seeds))
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		for _, m := range r.Measures() {
+			if iv, ok := r.Interval(m.Key); ok && m.Value.Known() {
+				fmt.Fprintf(w, "  %s\t%s\t%s to %s\n", m.Title, m.Unit.Write(m.Value), m.Unit.Write(iv.Low), m.Unit.Write(iv.High))
+			}
+		}
+		w.Flush()
+	}
+	if s := r.Self; s != nil {
+		var costs []string
+		if v, ok := s.CPUS.Get(); ok {
+			costs = append(costs, fmt.Sprintf("%s of CPU", length(v)))
+		}
+		if v, ok := s.HeapPeakBytes.Get(); ok {
+			costs = append(costs, bytesUnit(v)+" of heap")
+		}
+		if v, ok := s.Messages.Get(); ok {
+			costs = append(costs, grouped(fmt.Sprintf("%.0f", v))+" messages")
+		}
+		if len(costs) > 0 {
+			fmt.Fprintf(&b, "\nThe simulation itself took %s.\n", strings.Join(costs, ", "))
+		}
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(&b, "Note: %s\n", strings.ReplaceAll(n, "\n", " "))
+	}
+	return trimLines(b.String())
+}
+
+// bytesUnit writes an amount of memory, in powers of two.
+func bytesUnit(v float64) string { return binaryBytes.write(v) }
+
+// CompareText is a comparison for the terminal.
+func CompareText(c *result.Comparison) string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "A: %s, %s, %s\n", named(c.A.Name), count(c.A.Nodes, "node"), count(c.A.Seeds, "seed"))
+	fmt.Fprintf(&b, "B: %s, %s, %s\n\n", named(c.B.Name), count(c.B.Nodes, "node"), count(c.B.Seeds, "seed"))
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\tA\tB\tchange\tB is\tby chance")
+	tally := map[result.Verdict]int{}
+	for _, d := range c.Rows {
+		tally[d.Verdict]++
+		if d.Verdict == result.Same {
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Title, d.Unit.Write(d.A), d.Unit.Write(d.B), change(d.Change), verdict(d.Verdict), probability(d.P))
+	}
+	w.Flush()
+	fmt.Fprintf(&b, "\nB is better in %s and worse in %d. In %d chance may explain the difference, %d cannot be tested, %d are equal and not shown.\n",
+		count(tally[result.Better], "figure"), tally[result.Worse], tally[result.Chance], tally[result.Untested], tally[result.Same])
+	if c.Note != "" {
+		fmt.Fprintf(&b, "Note: %s\n", c.Note)
+	}
+	return trimLines(b.String())
+}
+
+func named(s string) string {
+	if s == "" {
+		return "a run without a name"
+	}
+	return s
+}
+
+func change(v result.Value) string {
+	f, ok := v.Get()
+	switch {
+	case !ok:
+		return "–"
+	case f == 0:
+		return "0 %"
+	case f > 10 || f < -0.9995:
+		return fmt.Sprintf("%+.0f %%", f*100)
+	}
+	return fmt.Sprintf("%+.1f %%", f*100)
+}
+
+func verdict(v result.Verdict) string {
+	switch v {
+	case result.Chance:
+		return "no clear difference"
+	case result.Untested:
+		return "not tested"
+	case result.Same:
+		return "the same"
+	}
+	return string(v)
+}
+
+func probability(v result.Value) string {
+	p, ok := v.Get()
+	switch {
+	case !ok:
+		return ""
+	case p < 0.001:
+		return "p < 0.001"
+	}
+	return fmt.Sprintf("p = %.3f", p)
+}
+
+// trimLines takes away the blanks that a table leaves at the ends of lines.
+func trimLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, " ")
+	}
+	return strings.Join(lines, "\n")
+}
