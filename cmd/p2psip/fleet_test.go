@@ -130,6 +130,10 @@ func (p *process) end(sig syscall.Signal) {
 		p.f.t.Errorf("node %d does not end after %v", p.i, sig)
 		_ = p.cmd.Process.Kill()
 		<-p.done
+		return
+	}
+	if code := p.cmd.ProcessState.ExitCode(); sig == syscall.SIGTERM && code != 0 {
+		p.f.t.Errorf("node %d ended with exit code %d:\n%s", p.i, code, p.log)
 	}
 }
 
