@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -143,7 +142,7 @@ func (j *joiner) run() {
 		if !is || j.o.neighbours() < fewPeers {
 			reached := j.round(ctx)
 			if !is && !reached {
-				wait = jitter(pause)
+				wait = j.o.random.jitter(pause)
 				pause = min(2*pause, j.o.timing.JoinMax)
 			}
 			if reached && !is {
@@ -216,7 +215,7 @@ func (j *joiner) round(ctx context.Context) bool {
 		close(j.joined)
 	}
 	j.mu.Unlock()
-	rand.Shuffle(len(targets), func(a, b int) { targets[a], targets[b] = targets[b], targets[a] })
+	j.o.random.shuffle(len(targets), func(a, b int) { targets[a], targets[b] = targets[b], targets[a] })
 	slots := make(chan struct{}, joinConcurrency)
 	errs := make(chan error, len(targets))
 	for _, ai := range targets {
@@ -251,8 +250,11 @@ func (j *joiner) round(ctx context.Context) bool {
 // forgiveDial makes libp2p forget that a node could not be reached before. It would refuse to try again for a time that
 // grows to minutes; but here a person waits for a call, or the node has its own pauses between attempts.
 func (o *Peer) forgiveDial(n NodeID) {
-	if s, ok := o.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+	switch s := o.host.Network().(type) {
+	case interface{ Backoff() *swarm.DialBackoff }:
 		s.Backoff().Clear(n)
+	case interface{ ForgiveDial(NodeID) }: // a simulated network
+		s.ForgiveDial(n)
 	}
 }
 

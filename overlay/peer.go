@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ type Config struct {
 
 	Timing Timing
 	Now    func() time.Time // nil: time.Now
+	Random rand.Source      // spreads what nodes would else do at the same time; nil: the runtime's. The simulation gives a seeded one
 	Logger *slog.Logger     // nil: none
 }
 
@@ -54,6 +56,7 @@ type Peer struct {
 	verifier  *verifier
 	timing    Timing
 	now       func() time.Time
+	random    *dice
 	log       *slog.Logger
 	regs      *Registrations
 	join      *joiner
@@ -85,7 +88,7 @@ func Start(c Config) (_ *Peer, err error) {
 	}
 	o := &Peer{
 		key: c.Key, doc: c.Document, host: c.Host,
-		timing: c.Timing.withDefaults(), now: c.Now, log: c.Logger,
+		timing: c.Timing.withDefaults(), now: c.Now, random: newDice(c.Random), log: c.Logger,
 		lookups: make(chan struct{}, maxLookups),
 	}
 	o.cred.Store(c.Credential)

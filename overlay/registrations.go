@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -227,11 +226,11 @@ func (r *Registrations) keep(reg *registration) {
 		}
 		version, pub, err := r.publish(ctx, reg)
 		if err != nil {
-			wait = jitter(retry)
+			wait = r.o.random.jitter(retry)
 			retry = min(2*retry, r.o.timing.RetryMax)
 			again.reset()
 		} else {
-			wait = jitter(again.after(pub.Wanted, r.o.doc.DHT.BucketSize))
+			wait = r.o.random.jitter(again.after(pub.Wanted, r.o.doc.DHT.BucketSize))
 			retry = r.o.timing.RetryMin
 		}
 		reg.settle(version, pub, err, r.o.now().Add(wait))
@@ -327,11 +326,6 @@ func (reg *registration) answer(version int, err error) {
 		}
 	}
 	reg.waiting = rest
-}
-
-// jitter spreads d by a tenth either way, so that nodes that started together do not publish together for ever.
-func jitter(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.9 + 0.2*rand.Float64()))
 }
 
 var _ slog.LogValuer = AOR{}

@@ -181,7 +181,7 @@ func TestRenewal(t *testing.T) {
 		t.Errorf("stored by all: again after %v", got)
 	}
 	for range 100 {
-		if d := jitter(time.Hour); d < 54*time.Minute || d > 66*time.Minute {
+		if d := newDice(nil).jitter(time.Hour); d < 54*time.Minute || d > 66*time.Minute {
 			t.Fatalf("an hour became %v", d)
 		}
 	}
