@@ -62,16 +62,6 @@ func (u *user) device(id string) *phone {
 	return nil
 }
 
-// at finds a phone by its contact.
-func (u *user) at(uri sip.Uri) *phone {
-	for _, p := range u.phones {
-		if equalURI(p.uri, uri) {
-			return p
-		}
-	}
-	return nil
-}
-
 // set gives what is to be published.
 func (u *user) set() []overlay.Device {
 	ds := make([]overlay.Device, 0, len(u.phones))

@@ -67,9 +67,7 @@ func corpusMessage(w *world, b []byte, want []string, forward string) {
 	}
 	w.after(100 * time.Millisecond)
 	var sent []sip.Message
-	for _, g := range gate.Take() {
-		sent = append(sent, g)
-	}
+	sent = append(sent, gate.Take()...)
 	status := ""
 	for _, r := range caller.Raw() {
 		if f := strings.Fields(string(r)); len(f) > 1 && f[1] != "100" {

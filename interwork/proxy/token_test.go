@@ -138,7 +138,7 @@ func TestBranchProof(t *testing.T) {
 			t.Errorf("the proof holds for %v", other)
 		}
 	}
-	if b.make(below, "") == b.make(below, "") {
+	if first, second := b.make(below, ""), b.make(below, ""); first == second {
 		t.Error("two branches are equal")
 	}
 }
