@@ -115,7 +115,7 @@ func (e *Edge) authenticate(tx *transaction.Server, req *sip.Request, header, ch
 	aor, v := e.digest.check(*mine, who.source, string(req.Method), req.Recipient.String(), e.c.Users.Lookup)
 	switch v {
 	case confirmed:
-		e.offers.passed(who, mine.Algorithm)
+		e.offers.passed(who, mine.Algorithm, req.Method == sip.REGISTER)
 		return aor, true
 	case stale:
 		e.challenge(tx, req, challenge, status, e.offerAgain(who, mine.Algorithm), true)
@@ -129,7 +129,8 @@ func (e *Edge) authenticate(tx *transaction.Server, req *sip.Request, header, ch
 	return overlay.AOR{}, false
 }
 
-// wrong challenges again, later if the source has failed often.
+// wrong challenges again: people mistype, and phones ask them again then. A source that has failed often is refused, after
+// a pause: baresip 1.0 answers every challenge to a wrong password with the same password, a dozen times or more.
 func (e *Edge) wrong(tx *transaction.Server, req *sip.Request, challenge string, status int, algs []algorithm) {
 	ip, _ := netip.ParseAddr(tx.Flow().Remote().Host)
 	delay, ok := e.throttle.failed(ip)
@@ -141,7 +142,7 @@ func (e *Edge) wrong(tx *transaction.Server, req *sip.Request, challenge string,
 	default:
 		e.agenda.add(e.c.Now().Add(delay), func() {
 			e.throttle.released(ip)
-			e.challenge(tx, req, challenge, status, algs, false)
+			e.refuse(tx, req, refuse(403, "Wrong User Name or Password", "the user name or the password is wrong; see p2psip user list and p2psip user add"))
 		})
 	}
 }

@@ -269,8 +269,14 @@ func TestGuessingIsSlowedDownAndNobodyLockedOut(t *testing.T) {
 			t.Error("the right password from the same address:", s)
 		}
 		time.Sleep(maxFailureDelay + time.Second)
-		if n := len(f.take()); n != maxDelayed {
-			t.Errorf("%d answered later, want %d", n, maxDelayed)
+		late := f.take()
+		if len(late) != maxDelayed {
+			t.Errorf("%d answered later, want %d", len(late), maxDelayed)
+		}
+		for _, res := range late {
+			if res.StatusCode != 403 || header(res, "WWW-Authenticate") != "" {
+				t.Errorf("%d invites the next guess", res.StatusCode)
+			}
 		}
 		time.Sleep(10 * time.Minute)
 		if b.send(f, ask{lines: []string{here, line}}) == nil {
@@ -312,5 +318,28 @@ func TestParseAuthorizationRefuses(t *testing.T) {
 	c, err := parseAuthorization(`digest USERNAME="a \"b\" \\c" , realm = "r",nonce="n",uri="sip:x, y",response="ABCDEF00000000000000000000000000",qop="auth",cnonce="c",nc=0000000a`)
 	if err != nil || c.Username != `a "b" \c` || c.URI != "sip:x, y" || c.NC != 10 || c.Response[:6] != "abcdef" {
 		t.Errorf("%+v %v", c, err)
+	}
+}
+
+// What a challenge says is bound to the address it went to: see digest.
+func TestANonceIsForOneAddress(t *testing.T) {
+	remote(t, func(b *bench, f *memFlow) {
+		a := answerTo{user: "alice", password: password, method: "REGISTER", uri: "sip:p2psip.example", nc: 1}
+		a.nonce = nonceOf(t, b.send(f, ask{lines: []string{here}}), "WWW-Authenticate")
+		victim := udpFrom("198.51.100.1", 53)
+		res := b.send(victim, ask{lines: []string{"Contact: <sip:alice@198.51.100.1:53>", a.line("Authorization")}})
+		if statusOf(res) != 401 || !strings.Contains(header(res, "WWW-Authenticate"), "stale=true") {
+			t.Errorf("from an address that was sent no challenge: %d %s", statusOf(res), header(res, "WWW-Authenticate"))
+		}
+		if ts := b.e.Bindings(aor(t, "alice")); len(ts) != 0 {
+			t.Errorf("calls would be sent to %v", ts[0].Flow.Remote())
+		}
+		if res = b.send(f, ask{lines: []string{here, a.line("Authorization")}}); statusOf(res) != 200 {
+			t.Error("from where it was sent:", statusOf(res))
+		}
+	})
+	d := newDigest(oid, time.Now)
+	if _, ok := d.issued(d.newNonce(whose(netip.MustParseAddr("2001:db8::1"))), whose(netip.MustParseAddr("2001:db8::2"))); !ok {
+		t.Error("an IPv6 host that changes its address within its network is challenged again")
 	}
 }

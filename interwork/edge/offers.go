@@ -26,11 +26,12 @@ const (
 //
 // RFC 8760 §2.4 has a server offer SHA-256 and MD5 side by side and the client take the first it knows. Phones older than
 // that RFC do not always: baresip 1.0 gives up when any of the challenges is unknown to it, SIPp 3.6 when the first is. So
-// whoever was offered both and comes again without an answer is offered MD5 alone, and the other way round after that:
-// a phone that knows either gets in at its second attempt at the latest, whatever made it fail. A phone is known by its
-// Call-ID, which stays the same for all its REGISTERs (RFC 3261 §10.2) and which nobody else knows; a phone that takes a
-// new one for every attempt, or makes a call, by its address and user. What others do at that address can cost a phone of
-// the second kind an attempt, but no more: a proven one, which has answered MD5 alone rightly, is not forgotten for it.
+// whoever was offered both and comes again without an answer is offered MD5 alone, and the other way round after that.
+// A phone is known by its Call-ID, which stays the same for all its REGISTERs (RFC 3261 §10.2) and which nobody else
+// knows: it gets in at its second attempt, whatever made the first one fail. A phone that takes a new Call-ID for every
+// attempt, or makes a call, is known by its address and user. What others do in that name costs such a phone attempts, but
+// chance has a part in what it is offered, so that it does not depend on them alone. And it is over once the phone has
+// answered MD5 alone rightly: that is proof, and not forgotten for what strangers send.
 type offers struct {
 	now  func() time.Time
 	seed maphash.Seed
@@ -85,19 +86,24 @@ func (o *offers) next(a asker, request string, register bool) (md5 bool) {
 		}
 	case proven && (!register || now.Sub(since) < provenAge):
 		// Should there be a phone beside it that knows SHA-256 only, it finds both at one of its next attempts.
-		md5 = !met || here.answered || rand.IntN(4) > 0
-	case met:
-		md5 = here.md5 == here.answered // the same again if it was understood, the other if not
+		md5 = !met || here.answered || !once(4)
+	case met && here.answered: // the same again, as it was understood, if it was this phone
+		md5 = here.md5 == !once(4)
+	case met: // the other one; and when both have failed, one of them, so that nobody can see to it that it is the wrong one
+		md5 = !here.md5 || once(2)
 	case o.tried.full():
 		// Somebody floods this node with requests, perhaps under many addresses, and nobody is remembered for long. One
 		// of two attempts is right for every phone even so.
-		md5 = rand.IntN(2) == 0
+		md5 = once(2)
 	}
 	t := trial{md5: md5, request: mark}
 	o.tried.put(phone, t, now)
 	o.tried.put(place, t, now)
 	return md5
 }
+
+// once is true once in n times.
+func once(n int) bool { return rand.IntN(n) == 0 }
 
 // again says what to offer to somebody who brought credentials that were wrong or stale: what he has shown to understand.
 func (o *offers) again(a asker, alg algorithm) (md5 bool) {
@@ -112,8 +118,8 @@ func (o *offers) again(a asker, alg algorithm) (md5 bool) {
 	return t.md5
 }
 
-// passed notes a right answer.
-func (o *offers) passed(a asker, alg algorithm) {
+// passed notes a right answer. What is proven is proven anew by a REGISTER only, as it is only there put to the test.
+func (o *offers) passed(a asker, alg algorithm, register bool) {
 	now := o.now()
 	phone, place := o.keys(a)
 	o.mu.Lock()
@@ -126,7 +132,7 @@ func (o *offers) passed(a asker, alg algorithm) {
 	case alg != algMD5:
 		o.proven.drop(place)
 	case ok && t.md5:
-		if since, proven := o.proven.time(place); !proven || now.Sub(since) >= provenAge {
+		if since, proven := o.proven.time(place); !proven || register && now.Sub(since) >= provenAge {
 			o.proven.put(place, struct{}{}, now)
 		}
 	}

@@ -16,7 +16,7 @@ const (
 	maxFailureDelay = 4 * time.Second
 	// forgiveEvery is how soon one failure is forgotten.
 	forgiveEvery = 10 * time.Second
-	// maxDelayed bounds the wrong answers of one address that wait for their 401. Further ones get none.
+	// maxDelayed bounds the wrong answers of one address that wait for their 403. Further ones get none.
 	maxDelayed = 8
 )
 
