@@ -20,6 +20,7 @@ type conn struct {
 	nc            net.Conn
 	transport     Transport
 	local, remote Addr
+	source        string // remote as text
 	outgoing      bool
 
 	// The fields below belong to the reader.
@@ -34,6 +35,7 @@ var _ Flow = (*conn)(nil)
 func newConn(s *Stream, nc net.Conn, outgoing bool) *conn {
 	c := &conn{s: s, nc: nc, transport: TransportTCP, local: addrOf(nc.LocalAddr()), remote: addrOf(nc.RemoteAddr()),
 		outgoing: outgoing}
+	c.source = c.remote.String()
 	if _, ok := nc.(*tls.Conn); ok {
 		c.transport = TransportTLS
 	}
@@ -97,7 +99,7 @@ func (c *conn) read() {
 		case err == nil:
 			c.speaks()
 			stamp(m, c.remote)
-			c.s.g.message(c, m)
+			c.s.g.message(c, c.source, m)
 		case err == message.ErrPing:
 			if c.Send(pong) == ErrFull {
 				return // pings without end and reads nothing

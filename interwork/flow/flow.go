@@ -33,8 +33,8 @@ var (
 )
 
 // Flow is one place messages come from and can be sent back to: a UDP remote address on a socket, a connection, a peer
-// stream. Flows are comparable and fit to be map keys: two values are equal if they are the same place. The octets given to
-// Send must not be changed afterwards. All methods may be called by any goroutine.
+// stream. Flows are comparable and fit to be map keys: two values are equal if they are the same place. Send keeps
+// nothing of the octets it is given. All methods may be called by any goroutine.
 type Flow interface {
 	Transport() Transport
 	Reliable() bool        // true: the transport retransmits, false: the transaction layer has to
@@ -63,6 +63,13 @@ type Handler interface {
 type Addr struct {
 	Host string
 	Port int
+}
+
+// UnreachableHandler is a Handler that wants to know of datagrams that came back: f leads to an address where, as the
+// network says (RFC 3261 §18.4), nobody listens. It is called on a goroutine of the socket, and only where the operating
+// system tells such errors apart by address (Linux). Whoever can send packets to this node can forge one.
+type UnreachableHandler interface {
+	HandleUnreachable(f Flow, err error)
 }
 
 // AddrFrom returns ap as an Addr; an IPv4 address mapped into IPv6 becomes plain IPv4.

@@ -23,11 +23,11 @@ func newGuard(h Handler, o Options) *guard {
 	return &guard{h: h, o: o, replies: newBucket(o.ReplyRate), logs: newBucket(1)}
 }
 
-func (g *guard) message(f Flow, m sip.Message) {
+func (g *guard) message(f Flow, source string, m sip.Message) {
 	defer g.recover(f)
 	g.o.Counters.Messages.Add(1)
 	m.SetTransport(string(f.Transport()))
-	m.SetSource(f.Remote().String())
+	m.SetSource(source)
 	g.h.HandleMessage(f, m)
 }
 
@@ -35,6 +35,11 @@ func (g *guard) malformed(f Flow, e *message.Error) {
 	defer g.recover(f)
 	g.o.Counters.Malformed.Add(1)
 	g.h.HandleMalformed(f, e)
+}
+
+func (g *guard) unreachable(h UnreachableHandler, f Flow, err error) {
+	defer g.recover(f)
+	h.HandleUnreachable(f, err)
 }
 
 func (g *guard) closed(f Flow) {

@@ -9,8 +9,10 @@ import (
 const (
 	// closeFlush is how long a closed flow may take to write what was sent before.
 	closeFlush = time.Second
-	// batchBytes is how much the writer joins into one write.
+	// batchBytes is how much is written at once, within WriteTimeout.
 	batchBytes = 32 << 10
+	// keepBytes is the largest buffer that a link keeps while nothing is to be written.
+	keepBytes = 8 << 10
 	// lingerBytes is how much is read and thrown away so that the last answer is not lost with a reset.
 	lingerBytes = 256 << 10
 )
@@ -27,8 +29,9 @@ type link struct {
 	done chan struct{} // closed once the link is dead
 
 	mu      sync.Mutex // guards the fields below
-	queue   [][]byte
-	bytes   int // queued or being written
+	queue   []byte     // messages as they travel, waiting for the writer
+	waiting int        // messages in queue
+	bytes   int        // octets in queue or being written
 	closing bool
 	linger  bool // leave the reading side open after flushing
 	dead    bool
@@ -42,20 +45,22 @@ func newLink(rw io.ReadWriteCloser, o Options, encode func(dst, b []byte) []byte
 // Done is closed when the flow is dead.
 func (l *link) Done() <-chan struct{} { return l.done }
 
-// Send queues b, which must not be changed afterwards.
+// Send queues a copy of b.
 func (l *link) Send(b []byte) error {
 	l.mu.Lock()
 	switch {
 	case l.dead || l.closing:
 		l.mu.Unlock()
 		return ErrClosed
-	case len(l.queue) >= l.o.QueueMessages || l.bytes+len(b) > l.o.QueueBytes:
+	case l.waiting >= l.o.QueueMessages || l.bytes+len(b) > l.o.QueueBytes:
 		l.mu.Unlock()
 		l.o.Counters.Full.Add(1)
 		return ErrFull
 	}
-	l.queue = append(l.queue, b)
-	l.bytes += len(b)
+	before := len(l.queue)
+	l.queue = l.encode(l.queue, b)
+	l.bytes += len(l.queue) - before
+	l.waiting++
 	l.mu.Unlock()
 	l.signal()
 	return nil
@@ -114,8 +119,7 @@ func (l *link) flushed() bool {
 
 // write is the writer: it runs until the flow is dead, or closed and flushed.
 func (l *link) write() {
-	var scratch []byte
-	var spare [][]byte
+	var spare []byte
 	var silence <-chan time.Time
 	if l.idle != nil {
 		t := time.NewTicker(l.o.KeepAlive)
@@ -126,7 +130,7 @@ func (l *link) write() {
 	for {
 		l.mu.Lock()
 		batch := l.queue
-		l.queue = spare[:0]
+		l.queue, l.waiting = spare[:0], 0
 		closing, dead, linger := l.closing, l.dead, l.linger
 		l.mu.Unlock()
 		if dead {
@@ -152,28 +156,20 @@ func (l *link) write() {
 			continue
 		}
 		wrote = true
-		sent := 0
-		scratch = scratch[:0]
-		for i, b := range batch {
-			scratch = l.encode(scratch, b)
-			sent += len(b)
-			batch[i] = nil
-			if len(scratch) < batchBytes && i+1 < len(batch) {
-				continue
-			}
-			if l.put(scratch) != nil {
+		for rest := batch; len(rest) > 0; {
+			n := min(len(rest), batchBytes)
+			if l.put(rest[:n]) != nil {
 				l.kill()
 				return
 			}
+			rest = rest[n:]
 			l.mu.Lock()
-			l.bytes -= sent
+			l.bytes -= n
 			l.mu.Unlock()
-			sent, scratch = 0, scratch[:0]
 		}
-		if cap(scratch) > 2*batchBytes {
-			scratch = nil
+		if spare = batch; cap(spare) > keepBytes {
+			spare = nil
 		}
-		spare = batch
 	}
 }
 

@@ -87,7 +87,7 @@ func (f *peerFlow) deliver(b []byte) {
 	var e *message.Error
 	switch {
 	case err == nil:
-		f.g.message(f, m)
+		f.g.message(f, f.remote.String(), m)
 	case errors.As(err, &e):
 		f.g.malformed(f, e)
 	}

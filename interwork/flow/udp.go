@@ -17,6 +17,9 @@ const maxDatagram = 65507
 // stunRate bounds the answers to STUN keep-alives per second and socket: a few thousand phones at one in 30 s.
 const stunRate = 200
 
+// recentFlows is how many flows a socket keeps at hand: a phone sends several messages in a row.
+const recentFlows = 256
+
 // UDP is one datagram socket and its reader.
 type UDP struct {
 	pc    net.PacketConn
@@ -24,6 +27,10 @@ type UDP struct {
 	local Addr
 	g     *guard
 	stun  *bucket
+	errs  *udpErrors // nil where the system does not tell them
+
+	mu     sync.Mutex // guards recent
+	recent [recentFlows]Flow
 
 	stop chan struct{}
 	once sync.Once
@@ -36,6 +43,7 @@ func ListenUDP(pc net.PacketConn, h Handler, o Options) *UDP {
 	u := &UDP{pc: pc, g: newGuard(h, o.withDefaults()), stun: newBucket(stunRate), stop: make(chan struct{})}
 	u.fast, _ = pc.(*net.UDPConn)
 	u.local = addrOf(pc.LocalAddr())
+	u.watch()
 	u.wg.Add(1)
 	go u.read()
 	return u
@@ -63,9 +71,19 @@ func (u *UDP) Local() Addr { return u.local }
 // Counters returns what was counted, live.
 func (u *UDP) Counters() *Counters { return u.g.o.Counters }
 
-// To returns the flow to addr. It costs nothing and nothing is kept for it; two flows to one address compare equal.
+// To returns the flow to addr. Two flows to one address compare equal.
 func (u *UDP) To(addr netip.AddrPort) Flow {
-	return udpFlow{u, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())}
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	ip := addr.Addr().As16()
+	slot := (uint16(ip[14])<<4 ^ uint16(ip[15]) ^ addr.Port() ^ addr.Port()>>8) % recentFlows
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if f, ok := u.recent[slot].(udpFlow); ok && f.addr == addr {
+		return u.recent[slot]
+	}
+	remote := AddrFrom(addr)
+	u.recent[slot] = udpFlow{u, addr, remote, remote.String()}
+	return u.recent[slot]
 }
 
 // Close ends the reader and waits for it. It must not be called by the handler.
@@ -86,13 +104,16 @@ func (u *UDP) read() {
 		n, from, err := u.receive(buf)
 		if err == nil {
 			delay = 0
-			u.datagram(buf[:n], from)
+			u.datagram(buf[:n], from) // which keeps nothing of buf
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		// The socket lives and complains, of an earlier datagram or of memory. Try again, not in a hurry.
+		if u.errs.told(err) {
+			continue
+		}
+		// The socket lives and complains, of memory or, on other systems than Linux, of an earlier datagram. Try again, not in a hurry.
 		if u.g.logs.take() {
 			u.g.o.Logger.Warn("reading the UDP socket", "local", u.local, "error", err)
 		}
@@ -124,22 +145,22 @@ func (u *UDP) datagram(b []byte, from netip.AddrPort) {
 	if len(b) == 0 || from.Port() == 0 || !from.Addr().IsValid() || from.Addr().IsUnspecified() || from.Addr().IsMulticast() {
 		return
 	}
-	f := u.To(from)
 	switch b[0] {
 	case 0, 1: // no SIP message begins so; STUN does
 		if r := stunResponse(b, from); r != nil && u.stun.take() {
-			_ = f.Send(r)
+			_ = u.To(from).Send(r)
 		}
 		return
 	case '\r', '\n': // what many phones send to keep a NAT open
 		return
 	}
+	f := u.To(from).(udpFlow)
 	m, err := message.Parse(b, true)
 	var e *message.Error
 	switch {
 	case err == nil:
-		stamp(m, f.Remote())
-		u.g.message(f, m)
+		stamp(m, f.remote)
+		u.g.message(f, f.source, m)
 	case errors.As(err, &e):
 		u.g.malformed(f, e)
 	}
@@ -147,8 +168,10 @@ func (u *UDP) datagram(b []byte, from netip.AddrPort) {
 
 // udpFlow is an address on a socket.
 type udpFlow struct {
-	u    *UDP
-	addr netip.AddrPort
+	u      *UDP
+	addr   netip.AddrPort
+	remote Addr   // addr with its host as text
+	source string // addr as text
 }
 
 var _ Flow = udpFlow{}
@@ -156,7 +179,7 @@ var _ Flow = udpFlow{}
 func (f udpFlow) Transport() Transport  { return TransportUDP }
 func (f udpFlow) Reliable() bool        { return false }
 func (f udpFlow) Local() Addr           { return f.u.local }
-func (f udpFlow) Remote() Addr          { return AddrFrom(f.addr) }
+func (f udpFlow) Remote() Addr          { return f.remote }
 func (f udpFlow) Close() error          { return nil }
 func (f udpFlow) Done() <-chan struct{} { return nil }
 func (f udpFlow) Edge() bool            { return true }
@@ -169,6 +192,9 @@ func (f udpFlow) Send(b []byte) error {
 	var err error
 	if f.u.fast != nil {
 		_, err = f.u.fast.WriteToUDPAddrPort(b, f.addr)
+		for try := 0; try < 3 && f.u.errs.told(err); try++ { // of another datagram: this one has not been sent
+			_, err = f.u.fast.WriteToUDPAddrPort(b, f.addr)
+		}
 	} else {
 		_, err = f.u.pc.WriteTo(b, net.UDPAddrFromAddrPort(f.addr))
 	}

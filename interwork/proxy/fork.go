@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -20,7 +19,6 @@ type branch struct {
 	// guarded by x.mu
 	client *transaction.Client
 	done   bool
-	timerC *time.Timer
 }
 
 var _ transaction.ClientHandler = (*branch)(nil)
@@ -82,7 +80,7 @@ func (b *branch) send(f flow.Flow) {
 	x.c.stats.forwarded.Add(1)
 	b.client = client
 	if x.r.tx.Invite() {
-		b.timerC = time.AfterFunc(x.c.layer.Timers().C, b.expire)
+		client.LimitRinging()
 	}
 }
 
@@ -91,9 +89,6 @@ func (b *branch) finished() {
 	b.done = true
 	b.x.running--
 	b.x.avail += b.breadth
-	if b.timerC != nil {
-		b.timerC.Stop()
-	}
 }
 
 // fail ends a branch with an answer of our own. Called under x.mu.
@@ -116,9 +111,6 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 	case status == 100:
 		return
 	case status < 200:
-		if b.timerC != nil && !b.done {
-			b.timerC.Reset(x.c.layer.Timers().C) // step 2
-		}
 		if !x.answered && !b.done {
 			_ = x.r.tx.Respond(res)
 		}
@@ -173,13 +165,4 @@ func (b *branch) failed(status int, reason string) {
 	}
 	b.fail(status, reason)
 	x.advance()
-}
-
-// expire is timer C (§16.8): the phone has rung long enough.
-func (b *branch) expire() {
-	b.x.mu.Lock()
-	defer b.x.mu.Unlock()
-	if !b.done {
-		b.client.Cancel()
-	}
 }

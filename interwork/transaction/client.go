@@ -8,7 +8,6 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"p2psip/interwork/flow"
-	"p2psip/interwork/message"
 )
 
 // Client is one client transaction (§17.1): a request that was sent and its responses.
@@ -20,17 +19,19 @@ type Client struct {
 
 	mu         sync.Mutex    // guards all below
 	req        *sip.Request  // nil once nothing needs it any more
-	wire       []byte        // the request, for retransmission
 	user       ClientHandler // nil once it has nothing more to hear
 	state      state
-	repeat     *time.Timer // A or E
+	started    bool  // the request is out
+	repeat     alarm // A or E
 	interval   time.Duration
-	end        *time.Timer // B or F, then D, K or M
-	wantCancel bool        // Cancel was called before a provisional response
-	cancelled  bool        // the CANCEL is out
-	ack        []byte      // the ACK for a non-2xx, to be repeated
-	ackReq     *sip.Request
+	end        alarm        // B or F, then C, then D, K or M
+	ringing    bool         // timer C is wanted
+	wantCancel bool         // Cancel was called before a provisional response
+	cancelled  bool         // the CANCEL is out
+	ack        *sip.Request // for a non-2xx, to be repeated
 }
+
+var _ bell = (*Client)(nil)
 
 // Request gives the request as it was sent, nil after its final response: a transaction that only waits for stray
 // messages to die out holds nothing that is not needed for that. It must not be changed.
@@ -50,17 +51,15 @@ func (c *Client) start() error {
 	if c.state == stateTerminated { // the flow ended, or the layer closed, since the transaction entered the table
 		return fmt.Errorf("send %s to %s: %w", c.key.method, c.flow.Remote(), flow.ErrClosed)
 	}
-	c.l.traceOut(c.flow, c.req)
-	if err := c.flow.Send(c.wire); err != nil {
+	if err := c.l.write(c.flow, c.req); err != nil {
 		c.terminate()
 		return fmt.Errorf("send %s to %s: %w", c.key.method, c.flow.Remote(), err)
 	}
-	c.end = time.AfterFunc(c.l.t.give(), c.timerEnd) // B or F
+	c.started = true
+	c.l.clock.set(&c.end, c.l.t.give()) // B or F
 	if !c.flow.Reliable() {
 		c.interval = c.l.t.T1
-		c.repeat = time.AfterFunc(c.interval, c.timerRepeat)
-	} else {
-		c.wire = nil
+		c.l.clock.set(&c.repeat, c.interval)
 	}
 	return nil
 }
@@ -80,7 +79,7 @@ func (c *Client) accept(res *sip.Response) ClientHandler {
 	switch c.state {
 	case stateTrying, stateProceeding:
 		if status < 200 {
-			c.provisional()
+			c.provisional(status)
 			return user
 		}
 		c.final(res)
@@ -91,29 +90,28 @@ func (c *Client) accept(res *sip.Response) ClientHandler {
 		}
 	case stateCompleted:
 		if c.invite && status >= 300 && c.ack != nil {
-			c.l.traceOut(c.flow, c.ackReq)
-			_ = c.flow.Send(c.ack)
+			_ = c.l.write(c.flow, c.ack)
 		}
 	}
 	return nil
 }
 
-func (c *Client) provisional() {
+func (c *Client) provisional(status int) {
 	first := c.state == stateTrying
 	c.state = stateProceeding
 	if !c.invite {
-		if first && c.repeat != nil {
+		if first && !c.flow.Reliable() {
 			c.interval = c.l.t.T2 // §17.1.2.2: in Proceeding timer E runs with T2
-			c.repeat.Reset(c.interval)
+			c.l.clock.set(&c.repeat, c.interval)
 		}
 		return
 	}
 	if first {
-		c.stopRepeat()
-		c.wire = nil
-		if !c.cancelled {
-			c.end.Stop() // timer B ends with the first provisional; timer C is the user's
-		}
+		c.l.clock.unset(&c.repeat)
+		c.l.clock.unset(&c.end) // timer B ends with the first provisional
+	}
+	if c.ringing && !c.cancelled && (first || status > 100) {
+		c.l.clock.set(&c.end, c.l.t.C) // §16.7 step 2
 	}
 	if c.wantCancel {
 		c.sendCancel()
@@ -121,32 +119,29 @@ func (c *Client) provisional() {
 }
 
 func (c *Client) final(res *sip.Response) {
-	c.stopRepeat()
-	c.wire = nil
+	c.l.clock.unset(&c.repeat)
 	reliable := c.flow.Reliable()
 	switch {
 	case c.invite && res.StatusCode < 300:
 		c.state = stateAccepted
 		c.req = nil
-		c.end.Reset(c.l.t.give()) // M
+		c.l.clock.set(&c.end, c.l.t.give()) // M
 	case c.invite:
-		c.ackReq = newAck(c.req, res)
-		c.l.traceOut(c.flow, c.ackReq)
-		c.ack = message.Bytes(c.ackReq)
-		_ = c.flow.Send(c.ack)
+		c.ack = newAck(c.req, res)
+		_ = c.l.write(c.flow, c.ack)
 		if reliable {
 			c.terminate() // D is zero
 			return
 		}
 		c.state = stateCompleted
 		c.req, c.user = nil, nil
-		c.end.Reset(c.l.t.D)
+		c.l.clock.set(&c.end, c.l.t.D)
 	case reliable:
 		c.terminate() // K is zero
 	default:
 		c.state = stateCompleted
 		c.req, c.user = nil, nil
-		c.end.Reset(c.l.t.T4) // K
+		c.l.clock.set(&c.end, c.l.t.T4) // K
 	}
 }
 
@@ -165,26 +160,51 @@ func (c *Client) Cancel() {
 	}
 }
 
+// LimitRinging gives an INVITE up when it has rung for Timers.C since the last provisional response above 100, as a
+// proxy has to (timer C, RFC 3261 §16.6 step 11 and §16.8): it does what Cancel does. Without any provisional response the
+// transaction ends long before.
+func (c *Client) LimitRinging() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.invite || c.state > stateProceeding || c.ringing {
+		return
+	}
+	c.ringing = true
+	if c.state == stateProceeding && !c.cancelled {
+		c.l.clock.set(&c.end, c.l.t.C)
+	}
+}
+
 // sendCancel is called under c.mu, at most once.
 func (c *Client) sendCancel() {
 	if c.cancelled {
 		return
 	}
 	c.cancelled = true
-	c.end.Reset(c.l.t.give()) // §9.1: after that the INVITE counts as given up
+	c.l.clock.set(&c.end, c.l.t.give()) // §9.1: after that the INVITE counts as given up
 	if _, err := c.l.Request(c.flow, newCancel(c.req), ignore{}); err != nil {
 		c.l.log.Debug("cancel not sent", "to", c.flow.Remote(), "err", err)
 	}
 }
 
+// ring takes the timers.
+func (c *Client) ring(a *alarm) {
+	defer c.l.recovered("timer", nil)
+	if a == &c.repeat {
+		c.timerRepeat()
+	} else {
+		c.timerEnd()
+	}
+}
+
+// timerRepeat is A or E.
 func (c *Client) timerRepeat() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state > stateProceeding || c.wire == nil || c.repeat == nil {
+	if !c.l.clock.claim(&c.repeat) || c.state > stateProceeding {
 		return
 	}
-	c.l.traceOut(c.flow, c.req)
-	_ = c.flow.Send(c.wire) // a full queue or an ICMP error is a loss: the next interval tries again
+	_ = c.l.write(c.flow, c.req) // a full queue is a loss: the next interval tries again
 	switch {
 	case c.invite:
 		c.interval *= 2
@@ -193,34 +213,49 @@ func (c *Client) timerRepeat() {
 	default:
 		c.interval = min(2*c.interval, c.l.t.T2)
 	}
-	c.repeat.Reset(c.interval)
+	c.l.clock.set(&c.repeat, c.interval)
 }
 
+// timerEnd is C, or any of those that end the transaction.
 func (c *Client) timerEnd() {
 	c.mu.Lock()
+	if !c.l.clock.claim(&c.end) {
+		c.mu.Unlock()
+		return
+	}
+	if c.invite && c.state == stateProceeding && !c.cancelled {
+		c.wantCancel = true
+		c.sendCancel()
+		c.mu.Unlock()
+		return
+	}
 	open, user := c.state <= stateProceeding, c.user
 	c.terminate()
 	c.mu.Unlock()
 	if open {
-		c.l.guard("timeout", func() { user.HandleTimeout(c) })
+		user.HandleTimeout(c)
+	}
+}
+
+// unreachable ends the transaction because nobody listens where its request went. One that was answered goes on, unless
+// it has been given up: the error may be about something else, or forged.
+func (c *Client) unreachable(err error) {
+	c.mu.Lock()
+	waits := c.state == stateTrying || c.state == stateProceeding && c.cancelled
+	c.mu.Unlock()
+	if waits {
+		c.lost(err)
 	}
 }
 
 // lost ends the transaction because its flow did.
 func (c *Client) lost(err error) {
 	c.mu.Lock()
-	open, user := c.state <= stateProceeding && c.end != nil, c.user
+	open, user := c.state <= stateProceeding && c.started, c.user
 	c.terminate()
 	c.mu.Unlock()
 	if open {
 		c.l.guard("transport error", func() { user.HandleTransportError(c, err) })
-	}
-}
-
-func (c *Client) stopRepeat() {
-	if c.repeat != nil {
-		c.repeat.Stop()
-		c.repeat = nil
 	}
 }
 
@@ -229,11 +264,9 @@ func (c *Client) terminate() {
 		return
 	}
 	c.state = stateTerminated
-	c.stopRepeat()
-	if c.end != nil {
-		c.end.Stop()
-	}
-	c.req, c.user, c.wire, c.ack, c.ackReq = nil, nil, nil, nil, nil
+	c.l.clock.unset(&c.repeat)
+	c.l.clock.unset(&c.end)
+	c.req, c.user, c.ack = nil, nil, nil
 	c.l.dropClient(c)
 }
 

@@ -23,6 +23,8 @@ type Layer struct {
 	log  *slog.Logger
 	seed maphash.Seed
 
+	clock *clock
+
 	smu     sync.Mutex // guards the server table, its count by source, and the timer that sweeps it
 	servers map[serverKey]*Server
 	sources map[string]int
@@ -42,7 +44,10 @@ type members struct {
 	clients map[*Client]struct{}
 }
 
-var _ flow.Handler = (*Layer)(nil)
+var (
+	_ flow.Handler            = (*Layer)(nil)
+	_ flow.UnreachableHandler = (*Layer)(nil)
+)
 
 // New makes an empty layer. Close it when the flows are closed.
 func New(o Options) (*Layer, error) {
@@ -51,7 +56,7 @@ func New(o Options) (*Layer, error) {
 	}
 	o = o.withDefaults()
 	l := &Layer{
-		o: o, t: o.Timers, log: o.Logger, seed: maphash.MakeSeed(),
+		o: o, t: o.Timers, log: o.Logger, seed: maphash.MakeSeed(), clock: newClock(),
 		servers: make(map[serverKey]*Server),
 		sources: make(map[string]int),
 		clients: make(map[clientKey]*Client),
@@ -88,6 +93,7 @@ func (l *Layer) Close() {
 		c.terminate()
 		c.mu.Unlock()
 	}
+	l.clock.stop()
 }
 
 // HandleMessage takes one message from a flow; see flow.Handler.
@@ -140,6 +146,21 @@ func (l *Layer) HandleClosed(f flow.Flow) {
 	}
 }
 
+// HandleUnreachable ends the client transactions towards an address where nobody listens and tells their users.
+func (l *Layer) HandleUnreachable(f flow.Flow, err error) {
+	var lost []*Client
+	l.cmu.Lock()
+	for _, c := range l.clients { // rare, and its rate is bounded by the flow
+		if c.flow == f {
+			lost = append(lost, c)
+		}
+	}
+	l.cmu.Unlock()
+	for _, c := range lost {
+		c.unreachable(fmt.Errorf("%s to %s: %w", c.key.method, f.Remote(), err))
+	}
+}
+
 func (l *Layer) request(f flow.Flow, req *sip.Request) {
 	key, ok := l.serverKeyOf(f, req, req.Method)
 	if !ok {
@@ -168,6 +189,7 @@ func (l *Layer) request(f flow.Flow, req *sip.Request) {
 		return
 	}
 	s = &Server{l: l, key: key, flow: f, req: req, invite: req.Method == sip.INVITE, born: time.Now()}
+	s.repeat.bell, s.end.bell = s, s
 	l.servers[key] = s
 	l.sources[key.remote]++
 	l.smu.Unlock()
@@ -232,8 +254,9 @@ func (l *Layer) Request(f flow.Flow, req *sip.Request, h ClientHandler) (*Client
 	branch, _ := req.Via().Params.Get("branch")
 	c := &Client{
 		l: l, key: clientKey{branch: branch, method: req.Method}, flow: f, req: req,
-		invite: req.Method == sip.INVITE, user: h, wire: message.Bytes(req),
+		invite: req.Method == sip.INVITE, user: h,
 	}
+	c.repeat.bell, c.end.bell = c, c
 	l.cmu.Lock()
 	switch {
 	case len(l.clients) >= l.o.MaxClient:
@@ -255,11 +278,18 @@ func (l *Layer) Request(f flow.Flow, req *sip.Request, h ClientHandler) (*Client
 
 // Send sends a message outside any transaction: an ACK for a 2xx, a response forwarded by its Via.
 func (l *Layer) Send(f flow.Flow, m sip.Message) error {
-	l.traceOut(f, m)
-	if err := f.Send(message.Bytes(m)); err != nil {
+	if err := l.write(f, m); err != nil {
 		return fmt.Errorf("send to %s: %w", f.Remote(), err)
 	}
 	return nil
+}
+
+// write sends a message whose octets nobody needs afterwards: what is repeated is written again.
+func (l *Layer) write(f flow.Flow, m sip.Message) error {
+	l.traceOut(f, m)
+	buf := message.Encode(m)
+	defer buf.Free()
+	return f.Send(buf.B)
 }
 
 // join notes on which reliable flow a transaction depends. A flow that has died already is reported like any other.

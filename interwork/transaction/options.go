@@ -93,7 +93,8 @@ type Handler interface {
 }
 
 // ClientHandler hears of one client transaction. Each of the two failures is told at most once and nothing follows it.
-// HandleTimeout and HandleTransportError run on a goroutine of their own, never inside Layer.Request or Client.Cancel.
+// HandleTimeout and HandleTransportError run on a goroutine that others wait for, so they must not block, and never inside
+// Layer.Request or Client.Cancel.
 type ClientHandler interface {
 	HandleResponse(c *Client, res *sip.Response) // provisional and final; every 2xx to an INVITE (RFC 6026)
 	HandleTimeout(c *Client)                     // timer B or F: to be treated as a 408

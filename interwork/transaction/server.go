@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -50,12 +51,14 @@ type Server struct {
 	state     state
 	last      []byte // the response to repeat, in wire form
 	lastRes   *sip.Response
-	cancelled bool        // a CANCEL was handed up
-	repeat    *time.Timer // trying (100), then G
+	cancelled bool  // a CANCEL was handed up
+	repeat    alarm // trying (100), then G
 	interval  time.Duration
-	end       *time.Timer // H, I, J, L, or the non-INVITE bound
+	end       alarm // H, I, J, L, or the non-INVITE bound
 	done      chan struct{}
 }
+
+var _ bell = (*Server)(nil)
 
 // Request gives the request as it arrived. It must not be changed.
 func (s *Server) Request() *sip.Request { return s.req }
@@ -113,7 +116,8 @@ func (s *Server) Respond(res *sip.Response) error {
 
 	if s.state >= stateAccepted {
 		if s.state == stateAccepted && status >= 200 && status < 300 {
-			return s.sendLocked(res, message.Bytes(res))
+			_, err := s.send(res, false)
+			return err
 		}
 		return fmt.Errorf("respond %d to %s: %w", status, s.req.Method, ErrTerminated)
 	}
@@ -121,28 +125,22 @@ func (s *Server) Respond(res *sip.Response) error {
 		return s.respondOther(res)
 	}
 
-	wire := message.Bytes(res)
+	s.l.clock.unset(&s.repeat)
 	switch {
 	case status < 200:
 		s.state = stateProceeding
-		s.stopRepeat()
-		s.last, s.lastRes = wire, s.l.keep(res)
 	case status < 300:
 		s.state, s.user = stateAccepted, nil
-		s.stopRepeat()
-		s.last, s.lastRes = nil, nil
-		s.after(s.l.t.give()) // timer L
+		s.l.clock.set(&s.end, s.l.t.give()) // timer L
 	default:
 		s.state, s.user = stateCompleted, nil
-		s.stopRepeat()
-		s.last, s.lastRes = wire, s.l.keep(res)
-		s.after(s.l.t.give()) // timer H
+		s.l.clock.set(&s.end, s.l.t.give()) // timer H
 		if !s.flow.Reliable() {
 			s.interval = s.l.t.T1
-			s.repeat = time.AfterFunc(s.interval, s.timerG)
+			s.l.clock.set(&s.repeat, s.interval)
 		}
 	}
-	return s.sendLocked(res, wire)
+	return s.answer(res, s.state != stateAccepted)
 }
 
 // respondOther is respond for a non-INVITE request: §17.2.2 with RFC 4320. Called under s.mu.
@@ -154,26 +152,23 @@ func (s *Server) respondOther(res *sip.Response) error {
 			return nil // the timer sends one when it is due
 		}
 		s.state = stateProceeding
-		s.stopRepeat()
-		s.last, s.lastRes = message.Bytes(res), s.l.keep(res)
-		return s.sendLocked(res, s.last)
+		s.l.clock.unset(&s.repeat)
+		return s.answer(res, true)
 	case status < 200:
 		return nil
 	case status == sip.StatusRequestTimeout:
 		s.terminate()
 		return nil
 	}
-	s.stopRepeat()
-	wire := message.Bytes(res)
-	err := s.sendLocked(res, wire)
+	s.l.clock.unset(&s.repeat)
 	if s.flow.Reliable() {
+		err := s.answer(res, false)
 		s.terminate() // timer J is zero
 		return err
 	}
 	s.state, s.user = stateCompleted, nil
-	s.last, s.lastRes = wire, s.l.keep(res)
-	s.after(s.l.t.give()) // timer J
-	return err
+	s.l.clock.set(&s.end, s.l.t.give()) // timer J
+	return s.answer(res, true)
 }
 
 // Terminate ends the transaction without a response.
@@ -194,12 +189,12 @@ func (s *Server) received(req *sip.Request) (pass bool) {
 			return true // RFC 6026 §7.1
 		case stateCompleted:
 			s.state = stateConfirmed
-			s.stopRepeat()
+			s.l.clock.unset(&s.repeat)
 			s.last, s.lastRes = nil, nil
 			if s.flow.Reliable() {
 				s.terminate() // timer I is zero
 			} else {
-				s.after(s.l.t.T4)
+				s.l.clock.set(&s.end, s.l.t.T4) // timer I
 			}
 		}
 		return false
@@ -219,62 +214,34 @@ func (s *Server) armed() {
 		return
 	}
 	if !s.invite {
-		s.after(s.l.t.give()) // the client has given up by then (timer F), and a late answer harms (RFC 4320 §4.3)
+		s.l.clock.set(&s.end, s.l.t.give()) // the client has given up by then (timer F), and a late answer harms (RFC 4320 §4.3)
 	}
-	if s.state == stateTrying && s.repeat == nil {
+	if s.state == stateTrying {
 		wait := s.l.t.Trying
 		if !s.invite {
 			wait = s.l.t.slowed()
 		}
-		s.repeat = time.AfterFunc(wait, s.timerTrying)
+		s.l.clock.set(&s.repeat, wait)
 	}
 }
 
-// timerTrying sends 100 when the user has been silent.
-func (s *Server) timerTrying() {
+// ring takes the timers.
+func (s *Server) ring(a *alarm) {
+	defer s.l.recovered("timer", nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != stateTrying {
-		return
-	}
-	res := message.NewResponse(s.req, 100, "Trying")
-	s.state = stateProceeding
-	s.last, s.lastRes = message.Bytes(res), s.l.keep(res)
-	_ = s.sendLocked(res, s.last)
-}
-
-// timerG repeats the final response to an INVITE until the ACK comes.
-func (s *Server) timerG() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state != stateCompleted {
-		return
-	}
-	s.l.traceOut(s.flow, s.lastRes)
-	_ = s.flow.Send(s.last)
-	s.interval = min(2*s.interval, s.l.t.T2)
-	s.repeat.Reset(s.interval)
-}
-
-func (s *Server) timerEnd() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.terminate()
-}
-
-// after (re)starts the timer that ends the transaction. Called under s.mu.
-func (s *Server) after(d time.Duration) {
-	if s.end == nil {
-		s.end = time.AfterFunc(d, s.timerEnd)
-		return
-	}
-	s.end.Reset(d)
-}
-
-func (s *Server) stopRepeat() {
-	if s.repeat != nil {
-		s.repeat.Stop()
-		s.repeat = nil
+	switch {
+	case !s.l.clock.claim(a):
+	case a == &s.end:
+		s.terminate()
+	case s.state == stateTrying: // the user has been silent
+		s.state = stateProceeding
+		_ = s.answer(message.NewResponse(s.req, 100, "Trying"), true)
+	case s.state == stateCompleted: // timer G: until the ACK comes
+		s.l.traceOut(s.flow, s.lastRes)
+		_ = s.flow.Send(s.last)
+		s.interval = min(2*s.interval, s.l.t.T2)
+		s.l.clock.set(&s.repeat, s.interval)
 	}
 }
 
@@ -285,10 +252,8 @@ func (s *Server) terminate() {
 		return
 	}
 	s.state = stateTerminated
-	s.stopRepeat()
-	if s.end != nil {
-		s.end.Stop()
-	}
+	s.l.clock.unset(&s.repeat)
+	s.l.clock.unset(&s.end)
 	s.last, s.lastRes = nil, nil
 	if s.done != nil {
 		close(s.done)
@@ -296,10 +261,26 @@ func (s *Server) terminate() {
 	s.l.dropServer(s)
 }
 
-func (s *Server) sendLocked(res *sip.Response, wire []byte) error {
-	s.l.traceOut(s.flow, res)
-	if err := s.flow.Send(wire); err != nil {
-		return fmt.Errorf("respond %d to %s from %s: %w", res.StatusCode, s.req.Method, s.flow.Remote(), err)
+// answer sends a response and, if it may have to be repeated, keeps its octets. Called under s.mu.
+func (s *Server) answer(res *sip.Response, repeat bool) (err error) {
+	s.last, s.lastRes = nil, nil
+	if repeat {
+		s.lastRes = s.l.keep(res)
 	}
-	return nil
+	s.last, err = s.send(res, repeat)
+	return err
+}
+
+// send sends a response and gives a copy of its octets if asked to. Called under s.mu.
+func (s *Server) send(res *sip.Response, keep bool) (wire []byte, err error) {
+	s.l.traceOut(s.flow, res)
+	buf := message.Encode(res)
+	defer buf.Free()
+	if keep {
+		wire = bytes.Clone(buf.B)
+	}
+	if err := s.flow.Send(buf.B); err != nil {
+		return wire, fmt.Errorf("respond %d to %s from %s: %w", res.StatusCode, s.req.Method, s.flow.Remote(), err)
+	}
+	return wire, nil
 }

@@ -18,7 +18,7 @@ type Timers struct {
 	D time.Duration
 
 	// C is how long a proxy waits for the final response to an INVITE after the last provisional one (§16.6 step 11); it
-	// has to be more than three minutes. The transaction user runs it.
+	// has to be more than three minutes. Client.LimitRinging asks for it.
 	C time.Duration
 
 	// Age ends a server transaction whose user never answers it, so that a fault there cannot fill the table; 1 h.

@@ -2,6 +2,7 @@
 package transactiontest
 
 import (
+	"bytes"
 	"strings"
 	"sync"
 
@@ -89,6 +90,7 @@ func (f *Flow) Send(b []byte) error {
 	if f.err != nil {
 		return f.err
 	}
+	b = bytes.Clone(b)
 	if f.hook != nil {
 		f.hook(b)
 		return nil
