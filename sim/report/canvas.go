@@ -14,7 +14,7 @@ const (
 )
 
 // curves is how many inks there are for curves; after that they begin again.
-const curves = 6
+const curves = 7
 
 // stroke is how a line is drawn.
 type stroke struct {

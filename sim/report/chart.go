@@ -52,8 +52,9 @@ type Mark struct {
 
 // Level is a horizontal line to compare with; in a chart of bars a vertical one.
 type Level struct {
-	At   float64
-	Text string
+	At    float64
+	Text  string
+	AtEnd bool // the text stands at the right, not at the left
 }
 
 // Bar is one named quantity.
@@ -196,7 +197,7 @@ func (a Axis) ticks(lo, hi float64) []float64 {
 	}
 	step := niceStep((hi-lo)/5, a.Unit)
 	for i := math.Ceil(lo/step - 1e-9); i*step <= hi+step*1e-9 && len(out) < 20; i++ {
-		out = append(out, i*step)
+		out = append(out, i*step+0) // never −0
 	}
 	return out
 }
@@ -220,4 +221,12 @@ func niceStep(step float64, u unit) float64 {
 		}
 	}
 	return 10 * e
+}
+
+// End gives the height at which a curve ends.
+func (s Series) End() float64 {
+	if len(s.Points) == 0 {
+		return 0
+	}
+	return s.Points[len(s.Points)-1].y
 }

@@ -220,7 +220,7 @@ func loadChart(r *result.Run) (Chart, bool) {
 		Caption: "All nodes, those with the least to do on the left. A fair share is 1×.",
 		X:       Axis{Label: "nodes, from the idlest to the busiest", Unit: percents, Low: at(0), High: at(1)},
 		Y:       Axis{Label: "times the mean", Unit: times, Low: at(0)},
-		Levels:  []Level{{1, "a fair share"}},
+		Levels:  []Level{{At: 1, Text: "a fair share"}},
 	}
 	p := r.PerNode
 	if p == nil {
@@ -268,13 +268,13 @@ func keySpaceChart(r *result.Run) (Chart, bool) {
 		Caption: "The ring of all keys, cut open and laid flat. Height: requests served in each stretch, relative to an even spread; strokes below: nodes.",
 		X:       Axis{Label: "place in the key space", Unit: percents, Low: at(0), High: at(1)},
 		Y:       Axis{Label: "times an even spread", Unit: times, Low: at(0)},
-		Levels:  []Level{{1, "even"}},
+		Levels:  []Level{{At: 1, Text: "even"}},
 	}
 	p := r.PerNode
 	if p == nil || len(p.Position) < 2 {
 		return c, false
 	}
-	const cells = 64
+	const cells = 40
 	for _, row := range []struct {
 		name   string
 		values result.Numbers
@@ -317,7 +317,7 @@ func hotKeyChart(r *result.Run) (Chart, bool) {
 		ID: "hot-key", Title: "A key that everybody wants",
 		Caption: "Requests of the busiest node over those of the node in the middle, for each way of finding the key (where the middle node has none, one is taken).",
 		X:       Axis{Label: "busiest over middle node", Log: true, Unit: times, Low: at(1)},
-		Levels:  []Level{{hotTarget, "goal: 4×"}},
+		Levels:  []Level{{At: hotTarget, Text: "goal: 4×"}},
 	}
 	if r.HotKey == nil {
 		return c, false
@@ -410,7 +410,7 @@ func growthDelay(r *result.Run) (Chart, bool) {
 		growthRow{"95 % within", func(g result.Growth) result.Value { return g.P95MS }})
 	if d := r.Direct; ok && d != nil && len(d.MS) > 0 {
 		middle := result.Percentile(d.MS, 50)
-		c.Levels = []Level{{middle.Or(0), "direct round trip, median"}}
+		c.Levels = []Level{{middle.Or(0), "direct round trip, median", true}}
 	}
 	return c, ok
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"regexp"
 
 	"p2psip/sim/result"
 )
@@ -12,7 +13,12 @@ import (
 //go:embed report.html
 var pageText string
 
-var page = template.Must(template.New("report").Parse(pageText))
+var page = template.Must(template.New("report").Funcs(template.FuncMap{"glue": glue}).Parse(pageText))
+
+var beforeUnit = regexp.MustCompile(`(\d) (s|ms|min|h|%|kB|MB|GB|B/s|kB/s)([^\pL]|$)`)
+
+// glue keeps a number and its unit on one line.
+func glue(s string) string { return beforeUnit.ReplaceAllString(s, "$1\u00a0$2$3") }
 
 // tile is one of the large figures on top.
 type tile struct{ Figure, What, Beside string }

@@ -52,7 +52,7 @@ func newLayout(c Chart, titled bool) *layout {
 	if len(l.legend) > 0 {
 		l.top = y + 8
 	}
-	l.top += lineHeight // the label of the y axis
+	l.top += lineHeight + 4 // the label of the y axis
 	l.bottom = l.top + plotHeight
 	l.height = l.bottom + 2*lineHeight + 8
 
@@ -121,7 +121,7 @@ func (l *layout) draw(c canvas) {
 
 func (l *layout) drawAxes(c canvas) {
 	a := l.chart
-	c.text(inkMuted, point{4, l.top - 8}, atStart, letter, a.Y.Label)
+	c.text(inkMuted, point{4, l.top - 12}, atStart, letter, a.Y.Label)
 	for _, v := range a.Y.ticks(l.ylo, l.yhi) {
 		y := l.y(v)
 		c.line(stroke{ink: inkGrid, width: 1}, point{l.left, y}, point{l.right, y})
@@ -149,7 +149,7 @@ func lineOf(i ink, s style) stroke {
 	if s == baseline {
 		return stroke{i, 1.6, [][]float64{{6, 4}, {2, 3}, {8, 3, 2, 3}}[int(i-inkCurve)%3]}
 	}
-	return stroke{i, 2, [][]float64{nil, {12, 2}, {5, 2}, {14, 2, 2, 2}, {3, 1.5}, nil}[int(i-inkCurve)%curves]}
+	return stroke{i, 2, [][]float64{nil, {12, 2}, {5, 2}, {14, 2, 2, 2}, {3, 1.5}, nil, {9, 2, 4, 2}}[int(i-inkCurve)%curves]}
 }
 
 func (l *layout) drawSeries(c canvas, i ink, s Series) {
@@ -183,7 +183,11 @@ func (l *layout) drawLevels(c canvas) {
 		if up < l.top+letter {
 			up = y + letter + 2
 		}
-		c.text(inkText, point{l.left + 4, up}, atStart, letter, v.Text)
+		if v.AtEnd {
+			c.text(inkText, point{l.right - 2, up}, atEnd, letter, v.Text)
+		} else {
+			c.text(inkText, point{l.left + 4, up}, atStart, letter, v.Text)
+		}
 	}
 }
 
@@ -237,11 +241,8 @@ func (l *layout) drawBars(c canvas) {
 		c.text(inkMuted, point{x, l.bottom + lineHeight}, atMiddle, letter, l.chart.X.Unit.write(v))
 	}
 	for i, b := range l.chart.Bars {
-		y := l.top + barStep*float64(i)
-		x := max(l.x(b.Value), l.left+2)
-		c.text(inkText, point{l.left - 8, y + 19}, atEnd, letter, b.Name)
+		y, x := l.top+barStep*float64(i), l.endOf(b)
 		c.polygon(inkCurve+ink(b.Ink), 0.85, point{l.left, y + 5}, point{x, y + 5}, point{x, y + 25}, point{l.left, y + 25})
-		c.text(inkText, point{x + 6, y + 19}, atStart, letter, b.Text)
 	}
 	c.line(stroke{ink: inkMuted, width: 1}, point{l.left, l.top}, point{l.left, l.bottom})
 	for _, v := range l.chart.Levels {
@@ -250,5 +251,13 @@ func (l *layout) drawBars(c canvas) {
 		w := textWidth(v.Text, letter)
 		c.text(inkText, point{min(max(x, w/2), l.width-w/2), l.top - 5}, atMiddle, letter, v.Text)
 	}
+	for i, b := range l.chart.Bars {
+		y := l.top + barStep*float64(i)
+		c.text(inkText, point{l.left - 8, y + 19}, atEnd, letter, b.Name)
+		c.text(inkText, point{l.endOf(b) + 6, y + 19}, atStart, letter, b.Text)
+	}
 	c.text(inkMuted, point{(l.left + l.right) / 2, l.bottom + 2*lineHeight}, atMiddle, letter, l.chart.X.Label)
 }
+
+// endOf gives where a bar ends; the smallest can still be seen.
+func (l *layout) endOf(b Bar) float64 { return max(l.x(b.Value), l.left+2) }

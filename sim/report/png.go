@@ -42,11 +42,14 @@ func face(size float64) font.Face {
 	return f
 }
 
-// textWidth is the width of a text at a size, nearly so in other fonts.
+// fontMargin is how much wider the reader's font may be than the PNG's.
+const fontMargin = 1.13
+
+// textWidth is the room to be kept for a text at a size.
 func textWidth(s string, size float64) float64 {
 	f := face(size)
 	defer f.Close()
-	return float64(font.MeasureString(f, s)) / 64
+	return float64(font.MeasureString(f, s)) / 64 * fontMargin
 }
 
 // pngInks are the colours on white, those of the HTML's light side.
@@ -54,6 +57,7 @@ var pngInks = [...]color.NRGBA{
 	inkText: {0x1b, 0x1f, 0x24, 255}, inkMuted: {0x57, 0x60, 0x6a, 255}, inkGrid: {0xdd, 0xe1, 0xe6, 255},
 	inkCurve + 0: {0x00, 0x68, 0xa8, 255}, inkCurve + 1: {0xc0, 0x4f, 0x00, 255}, inkCurve + 2: {0x00, 0x7f, 0x5c, 255},
 	inkCurve + 3: {0xa3, 0x3b, 0x7d, 255}, inkCurve + 4: {0x7a, 0x62, 0x00, 255}, inkCurve + 5: {0x5b, 0x63, 0x6b, 255},
+	inkCurve + 6: {0x8a, 0x4b, 0x2a, 255},
 }
 
 func pngInk(i ink) color.NRGBA {
@@ -65,37 +69,58 @@ func pngInk(i ink) color.NRGBA {
 
 // pngCanvas draws on an image.
 type pngCanvas struct {
-	img *image.RGBA
-	ras *vector.Rasterizer
+	img   *image.RGBA
+	ras   *vector.Rasterizer
+	paths [][]point // to be painted together, in pixels
 }
 
 var _ canvas = (*pngCanvas)(nil)
 
 func newPNGCanvas(width, height float64) *pngCanvas {
 	w, h := int(math.Ceil(width*pngScale)), int(math.Ceil(height*pngScale))
-	c := &pngCanvas{img: image.NewRGBA(image.Rect(0, 0, w, h)), ras: vector.NewRasterizer(w, h)}
+	c := &pngCanvas{img: image.NewRGBA(image.Rect(0, 0, w, h)), ras: new(vector.Rasterizer)}
 	draw.Draw(c.img, c.img.Bounds(), image.White, image.Point{}, draw.Src)
 	return c
 }
 
 // path adds a closed path. All paths of a line turn the same way, so that where they lie upon each other nothing is lost.
 func (c *pngCanvas) path(points ...point) {
+	scaled := make([]point, len(points))
 	for i, p := range points {
-		x, y := float32(p.x*pngScale), float32(p.y*pngScale)
-		if i == 0 {
-			c.ras.MoveTo(x, y)
-		} else {
-			c.ras.LineTo(x, y)
-		}
+		scaled[i] = point{p.x * pngScale, p.y * pngScale}
 	}
-	c.ras.ClosePath()
+	c.paths = append(c.paths, scaled)
 }
 
+// paint fills the paths. Only the part of the picture that they cover is gone through.
 func (c *pngCanvas) paint(i ink, alpha float64) {
+	lo, hi := point{math.Inf(1), math.Inf(1)}, point{math.Inf(-1), math.Inf(-1)}
+	for _, path := range c.paths {
+		for _, p := range path {
+			lo, hi = point{min(lo.x, p.x), min(lo.y, p.y)}, point{max(hi.x, p.x), max(hi.y, p.y)}
+		}
+	}
+	box := image.Rect(int(math.Floor(lo.x)), int(math.Floor(lo.y)), int(math.Ceil(hi.x))+1, int(math.Ceil(hi.y))+1)
+	if box = box.Intersect(c.img.Bounds()); len(c.paths) == 0 || box.Empty() {
+		c.paths = nil
+		return
+	}
+	c.ras.Reset(box.Dx(), box.Dy())
+	for _, path := range c.paths {
+		for j, p := range path {
+			x, y := float32(p.x-float64(box.Min.X)), float32(p.y-float64(box.Min.Y))
+			if j == 0 {
+				c.ras.MoveTo(x, y)
+			} else {
+				c.ras.LineTo(x, y)
+			}
+		}
+		c.ras.ClosePath()
+	}
+	c.paths = nil
 	col := pngInk(i)
 	col.A = uint8(alpha*255 + 0.5)
-	c.ras.Draw(c.img, c.img.Bounds(), image.NewUniform(col), image.Point{})
-	c.ras.Reset(c.img.Bounds().Dx(), c.img.Bounds().Dy())
+	c.ras.Draw(c.img, box, image.NewUniform(col), image.Point{})
 }
 
 func (c *pngCanvas) line(s stroke, points ...point) {
@@ -183,7 +208,7 @@ func (c *pngCanvas) dot(i ink, at point, radius float64) {
 func (c *pngCanvas) text(i ink, at point, a anchor, size float64, s string) {
 	f := face(size * pngScale)
 	defer f.Close()
-	d := font.Drawer{Dst: c.img, Src: image.NewUniform(pngInk(i)), Face: f}
+	d := font.Drawer{Dst: c.img, Src: image.White, Face: f}
 	x := fixed.Int26_6(at.x * pngScale * 64)
 	switch a {
 	case atMiddle:
@@ -191,7 +216,12 @@ func (c *pngCanvas) text(i ink, at point, a anchor, size float64, s string) {
 	case atEnd:
 		x -= d.MeasureString(s)
 	}
-	d.Dot = fixed.Point26_6{X: x, Y: fixed.Int26_6(at.y * pngScale * 64)}
+	y := fixed.Int26_6(at.y * pngScale * 64)
+	for _, by := range [...][2]fixed.Int26_6{{-1, 0}, {1, 0}, {0, -1}, {0, 1}, {-1, -1}, {-1, 1}, {1, -1}, {1, 1}} { // a rim, so that it can be read on a curve
+		d.Dot = fixed.Point26_6{X: x + by[0]*4*64, Y: y + by[1]*4*64}
+		d.DrawString(s)
+	}
+	d.Src, d.Dot = image.NewUniform(pngInk(i)), fixed.Point26_6{X: x, Y: y}
 	d.DrawString(s)
 }
 
