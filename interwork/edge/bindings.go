@@ -139,6 +139,17 @@ func reachOf(f flow.Flow, uri sip.Uri) proxy.Endpoint {
 	return e
 }
 
+// isSelf says that a phone claims to be at the socket of this node that f belongs to: requests for it would come back.
+func isSelf(f flow.Flow, reach proxy.Endpoint) bool {
+	local := f.Local()
+	if reach.Remote.Port != local.Port {
+		return false
+	}
+	bound, err := netip.ParseAddr(local.Host)
+	at, err2 := netip.ParseAddr(reach.Remote.Host)
+	return err == nil && err2 == nil && (bound.Unmap() == at.Unmap() || bound.IsUnspecified() && at.Unmap().IsLoopback())
+}
+
 // alive says that a connection can still be used.
 func alive(f flow.Flow) bool {
 	if f == nil {
@@ -195,22 +206,35 @@ func (e *Edge) Bindings(aor overlay.AOR) []proxy.Target {
 }
 
 // Contact finds the living binding whose Contact equals uri, whoever's it is. It implements proxy.Edge.
+//
+// Anybody with a password may register the contact of somebody else, so a phone that has the address in its Contact goes
+// before one that only claims it. Where several claim it from different hosts, such as two phones behind two NATs, there
+// is no telling, and none is found: better a lost call than one for a stranger.
 func (e *Edge) Contact(uri sip.Uri) (proxy.Target, bool) {
 	now := e.c.Now()
+	at, _ := hostIP(uri.Host)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	var found []*phone
 	for _, p := range e.places[uriKey(uri)] {
 		plain := *p.uri.Clone()
 		plain.Headers = nil
 		if now.Before(p.until) && equalURI(plain, uri) {
-			t := e.target(p)
-			if t.Flow == nil {
-				e.redial(p)
-			}
-			return t, true
+			found = append(found, p)
 		}
 	}
-	return proxy.Target{}, false
+	holds := func(p *phone) bool { return p.reach.Remote.Host == at.String() }
+	if slices.ContainsFunc(found, holds) {
+		found = slices.DeleteFunc(found, func(p *phone) bool { return !holds(p) })
+	}
+	if len(found) == 0 || slices.ContainsFunc(found, func(p *phone) bool { return p.reach.Remote.Host != found[0].reach.Remote.Host }) {
+		return proxy.Target{}, false
+	}
+	t := e.target(found[0])
+	if t.Flow == nil {
+		e.redial(found[0])
+	}
+	return t, true
 }
 
 // link and unlink keep the indexes in step with a phone's contact and source. Callers hold mu.

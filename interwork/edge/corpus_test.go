@@ -45,7 +45,7 @@ func TestCorpus(t *testing.T) {
 					t.Fatal(err)
 				}
 				b.owned = []overlay.AOR{owner}
-				for _, f := range []*memFlow{udpFrom("192.0.2.7", 5060), udpFrom("127.0.0.1", 5060)} {
+				for _, f := range []*memFlow{udpFrom("192.0.2.7", 5060), udpFrom("127.0.0.1", 5070)} {
 					b.layer.HandleMessage(f, message.Clone(req))
 					synctest.Wait()
 					want := 200

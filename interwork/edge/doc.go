@@ -20,6 +20,15 @@
 // gives no user a contact whose address was only claimed: a phone whose Contact names another host than the one its
 // REGISTER came from is reached where it came from.
 //
+// # Who is asked for a password, and how
+//
+// Every phone whose source address is not trusted (Config.Trusted, ParseTrust; loopback unless something else is said) has
+// to authenticate by digest. It is offered SHA-256 and MD5 as RFC 8760 has it, and MD5 alone when it does not understand
+// that (see offers). A user may be limited to one of the two (User.Digest). A nonce is good for five minutes and for the
+// address it was sent to; an older one is renewed with stale=true, which costs the phone a round trip and no question to
+// its owner. Wrong passwords are answered with another challenge three times, then with 403 after growing pauses; a right
+// one is taken at any time.
+//
 // # Which way data flows
 //
 //	phone -> flow -> transaction -> proxy -> Admit      (401, 407, 403 or let in)

@@ -36,6 +36,8 @@ const (
 	answerWithin = 24 * time.Second
 	// maxWaiting bounds the REGISTERs that wait for the disk or the overlay.
 	maxWaiting = 512
+	// maxWaitingOfUser bounds those of one user, so that he does not keep the others out.
+	maxWaitingOfUser = 32
 	// maxPublishing bounds the publications under way at one time.
 	maxPublishing = 8
 	// maxDialling bounds the connections being made to phones at one time, and redialPause how often one phone is tried.

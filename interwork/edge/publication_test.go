@@ -401,11 +401,19 @@ func TestExpiredWhileDown(t *testing.T) {
 
 func TestDamagedBindings(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
-		"truncated":             func(b []byte) []byte { return b[:len(b)/2] },
-		"empty":                 func([]byte) []byte { return nil },
-		"another overlay":       func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), "p2psip.example", "x.example")) },
-		"of a newer version":    func(b []byte) []byte { return []byte(strings.Replace(string(b), `"version":1`, `"version":2`, 1)) },
-		"contact that is none":  func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), "sip:alice@127", "sip:al ice@127")) },
+		"truncated":            func(b []byte) []byte { return b[:len(b)/2] },
+		"empty":                func([]byte) []byte { return nil },
+		"another overlay":      func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), "p2psip.example", "x.example")) },
+		"of a newer version":   func(b []byte) []byte { return []byte(strings.Replace(string(b), `"version":1`, `"version":2`, 1)) },
+		"contact that is none": func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), "sip:alice@127", "sip:al ice@127")) },
+		"reached elsewhere": func(b []byte) []byte {
+			i := strings.Index(string(b), `"reach"`)
+			return append(b[:i:i], strings.Replace(string(b[i:]), "127.0.0.1", "203.0.113.9", 2)...)
+		},
+		"granted for ever": func(b []byte) []byte {
+			s := strings.ReplaceAll(string(b), `"until":"20`, `"until":"21`)
+			return []byte(strings.ReplaceAll(s, `"granted_ns":`, `"granted_ns":9`))
+		},
 		"registered for a year": func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), `"until":"20`, `"until":"21`)) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -418,6 +426,11 @@ func TestDamagedBindings(t *testing.T) {
 				// A write that was cut off by the kill leaves such a file beside it.
 				os.WriteFile(filepath.Join(b.c.DataDir, "."+BindingsFile+".new-123"), raw[:10], 0o600)
 				b.start()
+				for _, target := range b.e.Bindings(aor(t, "alice")) {
+					if at := target.Flow.Remote(); at.Host != "127.0.0.1" {
+						t.Errorf("reached at %s", at)
+					}
+				}
 				time.Sleep(restoredAfter + 2*time.Hour)
 				if ts := b.e.Bindings(aor(t, "alice")); len(ts) != 0 {
 					t.Errorf("%+v", ts)

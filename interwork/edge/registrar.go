@@ -152,6 +152,15 @@ func (e *Edge) bind(tx *transaction.Server, req *sip.Request, aor overlay.AOR, c
 	if e.closed || len(e.waiting) >= maxWaiting {
 		return e.busy("too many phones register at this moment")
 	}
+	waiting := 0
+	for a := range e.waiting {
+		if a.user.aor == aor {
+			waiting++
+		}
+	}
+	if waiting >= maxWaitingOfUser {
+		return e.busy("too many registrations of one user wait to be confirmed")
+	}
 	if u == nil {
 		if len(e.users) >= e.c.MaxUsers {
 			return e.busy("as many users as this node takes are registered")
@@ -266,6 +275,9 @@ func (e *Edge) plan(u *user, f flow.Flow, req *sip.Request, claims []claim, all 
 		}
 		if c.expires == 0 {
 			continue
+		}
+		if isSelf(f, reachOf(f, c.uri)) {
+			return ch, refuse(403, "Contact Is This Node", "%s is where this node listens; the phone needs a port of its own", c.uri.Addr())
 		}
 		used[id] = true
 		p := &phone{id: id, claim: *c, callID: callID, cseq: cseq, until: now.Add(c.expires), source: source, reach: reachOf(f, c.uri), conn: conn}

@@ -2,11 +2,14 @@ package edge
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"p2psip/interwork/flow"
+	"p2psip/interwork/message"
 )
 
 const (
@@ -215,6 +218,14 @@ func TestWhereAPhoneIsReached(t *testing.T) {
 		{"TCP of its own address", "<sip:alice@192.0.2.1:6000;transport=tcp>", udpFrom("192.0.2.1", 41000), "TCP 192.0.2.1:6000"},
 		{"TCP of another address", "<sip:alice@203.0.113.9:6000;transport=tcp>", udpFrom("192.0.2.1", 41000), "UDP 192.0.2.1:41000"},
 		{"sips", "<sips:alice@192.0.2.1>", udpFrom("192.0.2.1", 41000), "TLS 192.0.2.1:5061"},
+		{"broadcast", "<sip:alice@255.255.255.255:6000>", udpFrom("192.0.2.1", 41000), "UDP 192.0.2.1:41000"},
+		{"multicast", "<sip:alice@224.0.1.75:6000>", udpFrom("192.0.2.1", 41000), "UDP 192.0.2.1:41000"},
+		{"multicast by maddr", "<sip:alice@192.0.2.1:6000;maddr=224.0.1.75;ttl=15>", udpFrom("192.0.2.1", 41000), "UDP 192.0.2.1:6000"},
+		{"any address", "<sip:alice@0.0.0.0:6000>", udpFrom("192.0.2.1", 41000), "UDP 192.0.2.1:41000"},
+		{"the node's own network", "<sip:alice@127.0.0.1:22;transport=tcp>", udpFrom("192.0.2.1", 41000), "UDP 192.0.2.1:41000"},
+		{"an address in other digits", "<sip:alice@0xc0000201:6000>", udpFrom("192.0.2.1", 41000), "UDP 192.0.2.1:41000"},
+		{"the other host, mapped into IPv6", "<sip:alice@[::ffff:203.0.113.9]:6000>", udpFrom("192.0.2.1", 41000), "UDP 192.0.2.1:41000"},
+		{"another host, dialled", "<sip:alice@203.0.113.9:6000;transport=tcp>", tcpFrom("192.0.2.1", 41000), ""},
 		{"over TCP", "<sip:alice@192.0.2.1:6000>", tcpFrom("192.0.2.1", 41000), "TCP 192.0.2.1:6000"},
 		{"over TCP behind a NAT", "<sip:alice@10.0.0.5:6000;transport=tcp>", tcpFrom("192.0.2.1", 41000), ""},
 	} {
@@ -256,6 +267,105 @@ func TestConnectionLostIsDialledAgain(t *testing.T) {
 		}
 		if len(b.flows.dialed) != 1 || b.flows.dialed[0] != (flow.Addr{Host: "127.0.0.1", Port: 6000}) {
 			t.Error(b.flows.dialed)
+		}
+	})
+}
+
+func TestThisNodeIsNoPhone(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		everywhere := udpFrom("127.0.0.1", 5070)
+		everywhere.local.Host = "0.0.0.0"
+		for _, c := range []struct {
+			from    *memFlow
+			contact string
+			status  int
+		}{
+			{udpFrom("127.0.0.1", 5070), "<sip:alice@127.0.0.1:5060>", 403},
+			{udpFrom("127.0.0.1", 5070), "<sip:alice@127.0.0.1;transport=tcp>", 403},
+			{everywhere, "<sip:alice@127.0.0.1>", 403},
+			{udpFrom("127.0.0.1", 5060), "<sip:alice@10.0.0.1>", 403},
+			{udpFrom("127.0.0.2", 5070), "<sip:alice@127.0.0.2:5060>", 200},
+			{udpFrom("127.0.0.1", 5070), "<sip:alice@127.0.0.1:5061>", 200},
+		} {
+			if s := statusOf(b.send(c.from, ask{lines: []string{"Contact: " + c.contact}})); s != c.status {
+				t.Errorf("%s from %s at %s: %d, want %d", c.contact, c.from.remote, c.from.local, s, c.status)
+			}
+		}
+	})
+}
+
+// Bob registers where alice is. He gets neither her calls nor what belongs into them.
+func TestAContactOfSomebodyElse(t *testing.T) {
+	for _, c := range []struct {
+		name, contact string
+		alice, bob    *memFlow
+		found         string // whose
+	}{
+		{"a public address", "sip:phone@192.0.2.1:5060", udpFrom("192.0.2.1", 5060), udpFrom("192.0.2.66", 5060), "192.0.2.1:5060"},
+		{"behind two NATs", "sip:phone@10.0.0.5:5060", udpFrom("192.0.2.1", 5060), udpFrom("192.0.2.66", 5060), ""},
+		{"one phone of both", "sip:phone@192.0.2.1:5060", udpFrom("192.0.2.1", 5060), udpFrom("192.0.2.1", 5060), "192.0.2.1:5060"},
+	} {
+		for _, first := range []string{"alice", "bob"} {
+			t.Run(c.name+", "+first+" first", func(t *testing.T) {
+				inBubble(t, func(cfg *Config) { cfg.Trusted = func(netip.Addr) bool { return true } }, func(b *bench) {
+					order := []string{"alice", "bob", "alice", "bob"} // registered, and refreshed
+					if first == "bob" {
+						order = []string{"bob", "alice", "bob", "alice"}
+					}
+					for _, who := range order {
+						f := c.alice
+						if who == "bob" {
+							f = c.bob
+						}
+						if s := statusOf(b.send(f, ask{from: "<sip:" + who + "@p2psip.example>", callID: who, lines: []string{"Contact: <" + c.contact + ">"}})); s != 200 {
+							t.Fatal(s)
+						}
+					}
+					uri, err := message.ParseURI(c.contact)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got := ""
+					if target, ok := b.e.Contact(uri); ok {
+						got = target.Flow.Remote().String()
+					}
+					if got != c.found {
+						t.Errorf("found at %q, want %q", got, c.found)
+					}
+					if ts := b.e.Bindings(aor(t, "alice")); len(ts) != 1 || ts[0].Flow.Remote() != c.alice.remote {
+						t.Errorf("alice is called at %+v", ts)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestOneUserDoesNotKeepTheOthersWaiting(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		hold := make(chan struct{})
+		b.pub.set(nil, hold)
+		f := udpFrom("127.0.0.1", 5070)
+		refused := 0
+		for i := range maxWaitingOfUser + 5 {
+			if res := b.send(f, ask{lines: []string{here + ";q=0." + strconv.Itoa(i+1)}}); res != nil {
+				if res.StatusCode != 503 || header(res, "Retry-After") == "" {
+					t.Errorf("%d %s", res.StatusCode, header(res, "Retry-After"))
+				}
+				refused++
+			}
+		}
+		if refused != 5 {
+			t.Errorf("%d refused, want 5", refused)
+		}
+		bob := udpFrom("127.0.0.1", 5072)
+		if res := b.send(bob, ask{from: "<sip:bob@p2psip.example>", callID: "bob", lines: []string{"Contact: <sip:bob@127.0.0.1:5072>"}}); res != nil {
+			t.Errorf("bob: %d", res.StatusCode)
+		}
+		close(hold)
+		synctest.Wait()
+		if rs := bob.take(); len(rs) != 1 || rs[0].StatusCode != 200 {
+			t.Errorf("bob: %v", rs)
 		}
 	})
 }

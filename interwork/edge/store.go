@@ -180,6 +180,9 @@ func (e *Edge) restore() error {
 		u := &user{aor: aor, desired: 1}
 		for _, sp := range s.Phones {
 			p, err := restorePhone(sp)
+			if err == nil {
+				p.expires = min(p.expires, e.c.MaxExpires)
+			}
 			if err == nil && (len(u.phones) >= e.c.MaxContacts || u.device(p.id) != nil) {
 				err = errors.New("one too many, or twice")
 			}
@@ -214,6 +217,10 @@ func restorePhone(s savedPhone) (*phone, error) {
 	}
 	if s.Granted <= 0 {
 		return nil, errors.New("it was registered for no time")
+	}
+	// A phone is reached at the host it registered from (see reachOf), whatever has become of the file.
+	if s.Reach.Remote.Host != s.Source.Remote.Host {
+		return nil, fmt.Errorf("it registered from %s and would be reached at %s", clip(s.Source.Remote.Host), clip(s.Reach.Remote.Host))
 	}
 	// The value is read back by the same strict parser that took it from the phone.
 	req := sip.NewRequest(sip.REGISTER, sip.Uri{})
