@@ -12,10 +12,9 @@ import (
 // bus is a small event.Bus. Unlike libp2p's it never blocks who emits: where a subscriber is behind, events queue up and
 // one goroutine hands them on in order. (Blocking there, with the bus's lock held, would stop virtual time.)
 type bus struct {
-	mu     sync.Mutex
-	subs   []*subscription // guarded by mu
-	closed bool            // guarded by mu
-	wg     sync.WaitGroup
+	mu   sync.Mutex
+	subs []*subscription // guarded by mu
+	wg   sync.WaitGroup
 }
 
 var _ event.Bus = (*bus)(nil)

@@ -281,13 +281,3 @@ func (h *Host) start(f func()) bool {
 	}()
 	return true
 }
-
-// connection gives the newest connection to a peer, nil if there is none.
-func (h *Host) connection(p peer.ID) *conn {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if list := h.conns[p]; len(list) > 0 {
-		return list[len(list)-1]
-	}
-	return nil
-}

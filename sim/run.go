@@ -1,0 +1,324 @@
+package sim
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"p2psip/overlay"
+	"p2psip/sim/network"
+	"p2psip/sim/result"
+)
+
+// overlayID names the overlays made here.
+const overlayID = "p2psip.example"
+
+// publishSpread is the time over which users register at the beginning of the last stretch.
+const publishSpread = time.Minute
+
+// opTimeout bounds one operation; the overlay's own limits are shorter.
+const opTimeout = 30 * time.Second
+
+// ErrStopped: the context of a run has ended.
+var ErrStopped = errors.New("the simulation was stopped")
+
+// Run simulates a scenario. progress, which may be nil, is called now and then from another goroutine, in real time; never
+// after Run has returned. Runs wait for each other. The process is held to one processor meanwhile.
+func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*result.Run, error) {
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+	}
+	overlay.SilenceLibraries()
+	runMu.Lock()
+	defer runMu.Unlock()
+	defer network.Seeded(s.Seed)()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+
+	r := newRun(ctx, s)
+	w := watch(r, progress)
+	begin := time.Now()
+	err := network.RunVirtual(func() {
+		if err := r.run(); err != nil {
+			r.fail(err)
+		}
+	})
+	r.out.WallS = time.Since(begin).Seconds()
+	r.out.Self = w.stop()
+	if err == nil {
+		err = r.err
+	}
+	if err == nil && ctx.Err() != nil {
+		err = ErrStopped
+	}
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+	}
+	return r.out, nil
+}
+
+// gcPercent spends memory for time: most of what is allocated dies young, most of what lives stays.
+const gcPercent = 300
+
+var runMu sync.Mutex // one run at a time
+
+// run is one simulation under way. Its goroutines live in the bubble.
+type run struct {
+	s     Scenario
+	outer context.Context // only asked, never waited for: it belongs outside the bubble
+	ctx   context.Context // of the bubble
+	stop  context.CancelFunc
+	net   *network.Network
+	auth  *overlay.Authority
+	doc   *overlay.Document
+	nodes []*node
+	users []*user
+	wg    sync.WaitGroup // everything started in the bubble
+
+	begin    time.Time // of the bubble
+	measured time.Time // of the last stretch; zero before
+	out      *result.Run
+	progress atomic.Pointer[result.Progress]
+
+	mu         sync.Mutex
+	err        error   // guarded by mu
+	alive      []*node // guarded by mu: up and joined, in the order of arrival
+	registered []*user // guarded by mu: those a caller should find
+	up         int     // guarded by mu: nodes running
+	upSince    time.Time
+	upFor      time.Duration // guarded by mu: node time since the last stretch began
+	lookups    []result.Sample
+	publishes  []result.Sample
+	unknowns   []result.Sample
+	found      int // guarded by mu: lookups that gave a record
+	fresh      int // guarded by mu: of those, ended with the newest
+	firstFresh int // guarded by mu: of those, began with the newest
+	baseline   []network.Counts
+}
+
+// node is one machine; its overlay peer comes and goes.
+type node struct {
+	r      *run
+	index  int
+	key    crypto.PrivKey
+	id     peer.ID
+	cred   *overlay.Credential
+	nat    network.NAT
+	users  []*user
+	dice   *rand.Rand // of its own life
+	stable bool
+	killed chan struct{}
+	once   sync.Once
+
+	mu    sync.Mutex
+	host  *network.Host  // guarded by mu
+	peer  *overlay.Peer  // guarded by mu; nil while it is down
+	past  network.Counts // guarded by mu: of its earlier hosts
+	place int            // guarded by r.mu: in r.alive, -1 if not there
+}
+
+// user is registered at one node.
+type user struct {
+	index int
+	aor   overlay.AOR
+	node  *node
+	place int // guarded by run.mu: in run.registered, -1 if not there
+}
+
+func newRun(ctx context.Context, s Scenario) *run {
+	return &run{s: s, outer: ctx, out: &result.Run{
+		Format: result.Format, Name: s.Name, Scenario: s.String(), Nodes: s.Nodes, Seed: s.Seed,
+	}}
+}
+
+func (r *run) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+// start runs f in a goroutine that the end of the run waits for.
+func (r *run) start(f func()) { r.wg.Go(f) }
+
+// sleep waits in virtual time and says whether the run still goes on.
+func (r *run) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+func (r *run) run() error {
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	defer r.stop()
+	r.begin = time.Now()
+	if err := r.build(); err != nil {
+		return err
+	}
+	defer func() {
+		r.stop()
+		r.closeAll()
+		r.wg.Wait()
+		r.net.Close()
+	}()
+	r.start(r.report)
+	s := &r.s
+	join := s.joinTime()
+	for i, n := range r.nodes {
+		at := time.Duration(i) * join / time.Duration(len(r.nodes))
+		r.start(func() { n.live(at) })
+	}
+	if !r.sleep(join) || !r.sleep(s.Settle) {
+		return nil
+	}
+	r.measureIdle()
+	r.measure()
+	r.summarize()
+	return nil
+}
+
+func (s *Scenario) joinTime() time.Duration {
+	if s.Join > 0 {
+		return s.Join
+	}
+	return min(time.Duration(s.Nodes)*100*time.Millisecond, 30*time.Minute)
+}
+
+func (s *Scenario) total() time.Duration {
+	return s.joinTime() + s.Settle + s.Idle + s.Duration
+}
+
+// build makes the network, the overlay's authority, the nodes' keys and credentials.
+func (r *run) build() error {
+	s := &r.s
+	var lat network.Latency
+	switch s.Latency {
+	case "constant":
+		lat = network.Constant(s.RTT)
+	case "clustered":
+		lat = network.Clustered(s.Seed, s.RTT)
+	default:
+		lat = network.HeavyTailed(s.Seed, s.RTT)
+	}
+	var err error
+	r.net, err = network.New(network.Config{
+		Seed: s.Seed, Latency: lat, Jitter: s.Jitter, Loss: s.Loss, Bandwidth: s.Bandwidth, DialTimeout: s.Timing.Dial,
+	})
+	if err != nil {
+		return err
+	}
+	r.auth, err = overlay.NewAuthority(overlay.DocumentOptions{
+		ID: overlayID, DHT: overlay.DHTParams{BucketSize: s.BucketSize, RecordLifetime: s.Lifetime},
+	}, time.Now())
+	if err != nil {
+		r.net.Close()
+		return err
+	}
+	r.doc = r.auth.Document()
+	for i := range s.Nodes {
+		n := &node{r: r, index: i, stable: i < s.Stable, killed: make(chan struct{}), place: -1}
+		if n.key, err = keyOf(s.Seed, i); err == nil {
+			n.id, err = overlay.NodeOfKey(n.key)
+		}
+		if err != nil {
+			r.net.Close()
+			return err
+		}
+		n.dice = rand.New(rand.NewPCG(s.Seed, uint64(i)))
+		n.nat = r.natOf(n)
+		r.nodes = append(r.nodes, n)
+	}
+	for i := range s.Users {
+		n := r.nodes[i*s.Nodes/s.Users%s.Nodes]
+		aor, err := r.doc.ID.AOR(fmt.Sprintf("user%d", i))
+		if err != nil {
+			r.net.Close()
+			return err
+		}
+		u := &user{index: i, aor: aor, node: n, place: -1}
+		n.users = append(n.users, u)
+		r.users = append(r.users, u)
+	}
+	return nil
+}
+
+// keyOf derives a node's key, and with it its place in the key space, from the seed.
+func keyOf(seed uint64, i int) (crypto.PrivKey, error) {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], seed)
+	binary.BigEndian.PutUint64(b[8:], uint64(i))
+	h := sha256.Sum256(append([]byte("p2psip simulated node"), b[:]...))
+	return crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(h[:]))
+}
+
+func (r *run) natOf(n *node) network.NAT {
+	x := n.dice.Float64()
+	if n.stable {
+		return network.NoNAT
+	}
+	for _, share := range r.s.NAT {
+		if x -= share.Share; x < 0 {
+			return natKinds[share.Kind]
+		}
+	}
+	return network.NoNAT
+}
+
+// report tells how far the run is, every few virtual seconds.
+func (r *run) report() {
+	total := r.s.total()
+	step := max(time.Second, total/2000)
+	for {
+		now := time.Since(r.begin)
+		r.mu.Lock()
+		nodes := r.up
+		phase := "measuring"
+		if r.measured.IsZero() {
+			phase = "joining"
+			if now > r.s.joinTime()+r.s.Settle {
+				phase = "idle"
+			}
+		}
+		r.mu.Unlock()
+		r.progress.Store(&result.Progress{
+			Phase: phase, Done: min(1, float64(now)/float64(total)), VirtualS: now.Seconds(), TotalS: total.Seconds(),
+			Nodes: nodes, Messages: r.net.Events(),
+		})
+		if r.outer.Err() != nil {
+			r.stop()
+		}
+		if !r.sleep(step) {
+			return
+		}
+	}
+}
+
+// closeAll ends all nodes; nobody hears of it, which is quickest.
+func (r *run) closeAll() {
+	for _, n := range r.nodes {
+		n.mu.Lock()
+		h := n.host
+		n.mu.Unlock()
+		if h != nil {
+			r.net.Silence(h)
+		}
+	}
+}
