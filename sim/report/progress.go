@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"p2psip/sim/result"
@@ -18,7 +19,7 @@ type Meter struct {
 	speed   float64 // virtual seconds for each second, smoothed
 }
 
-// Line gives one line, without its end, for what has been reached after so long.
+// Line gives one line, without its end, for what has been reached after so long: the most important first.
 func (m *Meter) Line(p result.Progress, elapsed time.Duration) string {
 	if passed := (elapsed - m.at).Seconds(); passed >= 0.2 {
 		weight := min(1, passed/(passed+5))
@@ -29,24 +30,27 @@ func (m *Meter) Line(p result.Progress, elapsed time.Duration) string {
 		m.speed += weight * (max(0, p.VirtualS-m.virtual)/passed - m.speed)
 		m.at, m.done, m.virtual = elapsed, p.Done, p.VirtualS
 	}
-	line := fmt.Sprintf("%3.0f %%", math.Floor(min(1, max(0, p.Done))*100))
-	if p.Phase != "" {
-		line += "  " + clip(p.Phase, 24)
+	parts := []string{fmt.Sprintf("%3.0f %%", math.Floor(min(1, max(0, p.Done))*100))}
+	if m.rate > 0 && p.Done < 1 {
+		parts = append(parts, length((1-p.Done)/m.rate)+" left")
 	}
-	if p.Nodes > 0 {
-		line += "  " + count(p.Nodes, "node")
+	if p.Phase != "" {
+		parts = append(parts, p.Phase)
 	}
 	if p.TotalS > 0 {
-		line += fmt.Sprintf("  %s of %s", length(p.VirtualS), length(p.TotalS))
+		parts = append(parts, length(p.VirtualS)+" of "+length(p.TotalS))
 	}
-	if m.speed > 0 {
-		line += fmt.Sprintf("  %.3g× real time", m.speed)
+	if p.Nodes > 0 {
+		parts = append(parts, count(p.Nodes, "node"))
 	}
 	if s := elapsed.Seconds(); s > 0 && p.Messages > 0 {
-		line += fmt.Sprintf("  %s messages/s", grouped(fmt.Sprintf("%.0f", float64(p.Messages)/s)))
+		parts = append(parts, grouped(fmt.Sprintf("%.0f", float64(p.Messages)/s))+" messages/s")
 	}
-	if m.rate > 0 && p.Done < 1 {
-		line += "  " + length((1-p.Done)/m.rate) + " left"
+	if m.speed > 0 {
+		parts = append(parts, fmt.Sprintf("%.3g× real time", m.speed))
 	}
-	return line
+	return clip(strings.Join(parts, "  "), lineWidth)
 }
+
+// lineWidth is what every terminal has room for; a longer line could not overwrite itself.
+const lineWidth = 79
