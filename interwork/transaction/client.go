@@ -34,7 +34,8 @@ type Client struct {
 var _ bell = (*Client)(nil)
 
 // Request gives the request as it was sent, nil after its final response: a transaction that only waits for stray
-// messages to die out holds nothing that is not needed for that. It must not be changed.
+// messages to die out holds nothing that is not needed for that. After a timeout or the loss of the flow it is still
+// there. It must not be changed.
 func (c *Client) Request() *sip.Request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,26 +122,25 @@ func (c *Client) provisional(status int) {
 func (c *Client) final(res *sip.Response) {
 	c.l.clock.unset(&c.repeat)
 	reliable := c.flow.Reliable()
+	req := c.req
+	c.req = nil
 	switch {
 	case c.invite && res.StatusCode < 300:
 		c.state = stateAccepted
-		c.req = nil
 		c.l.clock.set(&c.end, c.l.t.give()) // M
 	case c.invite:
-		c.ack = newAck(c.req, res)
+		c.ack = newAck(req, res)
 		_ = c.l.write(c.flow, c.ack)
 		if reliable {
 			c.terminate() // D is zero
 			return
 		}
-		c.state = stateCompleted
-		c.req, c.user = nil, nil
+		c.state, c.user = stateCompleted, nil
 		c.l.clock.set(&c.end, c.l.t.D)
 	case reliable:
 		c.terminate() // K is zero
 	default:
-		c.state = stateCompleted
-		c.req, c.user = nil, nil
+		c.state, c.user = stateCompleted, nil
 		c.l.clock.set(&c.end, c.l.t.T4) // K
 	}
 }
@@ -266,7 +266,7 @@ func (c *Client) terminate() {
 	c.state = stateTerminated
 	c.l.clock.unset(&c.repeat)
 	c.l.clock.unset(&c.end)
-	c.req, c.user, c.ack = nil, nil, nil
+	c.user, c.ack = nil, nil
 	c.l.dropClient(c)
 }
 

@@ -57,9 +57,17 @@ func (e *ends) add(s string) {
 func (e *ends) HandleResponse(_ *Client, res *sip.Response) {
 	e.add(transactiontest.Line(res))
 }
-func (e *ends) HandleTimeout(*Client) { e.add("timeout") }
-func (e *ends) HandleTransportError(_ *Client, err error) {
+func (e *ends) HandleTimeout(c *Client) {
+	e.add("timeout")
+	if c.Request() == nil {
+		e.add("of nothing")
+	}
+}
+func (e *ends) HandleTransportError(c *Client, err error) {
 	e.add("transport error")
+	if c.Request() == nil {
+		e.add("of nothing")
+	}
 }
 func (e *ends) take() string {
 	e.mu.Lock()
