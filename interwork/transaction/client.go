@@ -25,7 +25,7 @@ type Client struct {
 	repeat     alarm // A or E
 	interval   time.Duration
 	end        alarm        // B or F, then C, then D, K or M
-	ringing    bool         // timer C is wanted
+	ringing    bool         // timer C bounds it
 	wantCancel bool         // Cancel was called before a provisional response
 	cancelled  bool         // the CANCEL is out
 	ack        *sip.Request // for a non-2xx, to be repeated
@@ -109,10 +109,9 @@ func (c *Client) provisional(status int) {
 	}
 	if first {
 		c.l.clock.unset(&c.repeat)
-		c.l.clock.unset(&c.end) // timer B ends with the first provisional
 	}
-	if c.ringing && !c.cancelled && (first || status > 100) {
-		c.l.clock.set(&c.end, c.l.t.C) // §16.7 step 2
+	if !c.cancelled && (first || status > 100) { // timer B ends with the first provisional; §16.7 step 2
+		c.l.clock.set(&c.end, c.patience())
 	}
 	if c.wantCancel {
 		c.sendCancel()
@@ -171,8 +170,16 @@ func (c *Client) LimitRinging() {
 	}
 	c.ringing = true
 	if c.state == stateProceeding && !c.cancelled {
-		c.l.clock.set(&c.end, c.l.t.C)
+		c.l.clock.set(&c.end, c.patience())
 	}
+}
+
+// patience is how long an INVITE may ring: timer C for a proxy, and Age for others, so that no transaction stays for ever.
+func (c *Client) patience() time.Duration {
+	if c.ringing {
+		return c.l.t.C
+	}
+	return c.l.t.Age
 }
 
 // sendCancel is called under c.mu, at most once.
@@ -216,7 +223,7 @@ func (c *Client) timerRepeat() {
 	c.l.clock.set(&c.repeat, c.interval)
 }
 
-// timerEnd is C, or any of those that end the transaction.
+// timerEnd is C or Age, or any of those that end the transaction.
 func (c *Client) timerEnd() {
 	c.mu.Lock()
 	if !c.l.clock.claim(&c.end) {

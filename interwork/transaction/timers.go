@@ -21,7 +21,8 @@ type Timers struct {
 	// has to be more than three minutes. Client.LimitRinging asks for it.
 	C time.Duration
 
-	// Age ends a server transaction whose user never answers it, so that a fault there cannot fill the table; 1 h.
+	// Age ends a server transaction whose user never answers it, so that a fault there cannot fill the table, and gives
+	// up an INVITE that rings for so long; 1 h.
 	Age time.Duration
 }
 
