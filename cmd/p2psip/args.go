@@ -47,7 +47,7 @@ func parseLine(root []*cli.Command, args []string) line {
 			rest = append(rest, a)
 		}
 	}
-	if len(commands) > 0 && len(rest) > 0 {
+	if len(commands) > 0 && len(rest) > 0 && (l.command == nil || l.command.ArgsUsage == "") {
 		l.unknown = rest[0]
 	}
 	l.args = append(append([]string{}, l.path...), options...)

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"p2psip/cmd/p2psip/node"
+	"p2psip/sim/result"
 )
 
 // TestScripts plays testdata/*.txtar against the real binary. UPDATE_SCRIPTS=1 writes down what it prints where a script
@@ -30,7 +31,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "wrong": wrong, "ready": ready, "setnode": setnode,
+			"exits": exits, "wrong": wrong, "ready": ready, "setnode": setnode, "same": same,
 		},
 	})
 }
@@ -99,4 +100,20 @@ func setnode(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[0], res.Status.Addrs[0])
 	ts.Setenv(args[0]+"_ID", res.Status.Node)
+}
+
+// same: "same A B" wants two results of simulations to be equal but for what the runs cost.
+func same(ts *testscript.TestScript, _ bool, args []string) {
+	var texts [2]string
+	for i, name := range args {
+		r, err := result.Read(strings.NewReader(ts.ReadFile(name)))
+		ts.Check(err)
+		r.Strip()
+		var b strings.Builder
+		ts.Check(result.Write(&b, r))
+		texts[i] = b.String()
+	}
+	if texts[0] != texts[1] {
+		ts.Fatalf("%s and %s differ", args[0], args[1])
+	}
 }

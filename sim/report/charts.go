@@ -40,7 +40,7 @@ func operations(r *result.Run) []operation {
 func delayChart(r *result.Run) (Chart, bool) {
 	c := Chart{
 		ID: "delay", Title: "How long people wait",
-		Caption: "Of all attempts, how many were settled within the time below. A curve that stays under 100 % has failures.",
+		Caption: "Of all attempts, how many were settled within the time below; what took less than 1 ms stands at 1 ms. A curve that stays under 100 % has failures.",
 		X:       Axis{Label: "within (virtual time)", Log: true, Unit: millis},
 		Y:       Axis{Label: "settled", Unit: percents, Low: at(0), High: at(1)},
 	}
@@ -82,7 +82,7 @@ func cdf(d result.Delays, success float64) []point {
 	step := max(1, n/cdfPoints)
 	for i := 0; ; i += step {
 		i = min(i, n-1)
-		out = append(out, point{max(d.MS[i], 0.1), float64(i+1) / float64(n) * success})
+		out = append(out, point{max(d.MS[i], 1), float64(i+1) / float64(n) * success})
 		if i == n-1 {
 			return out
 		}
@@ -108,9 +108,6 @@ func clip(s string, n int) string {
 // overTime makes a chart of what happened in each stretch of time.
 func overTime(r *result.Run, c Chart, value func(result.Bucket) (float64, bool)) (Chart, bool) {
 	c.X = Axis{Label: "virtual time", Unit: seconds, Low: at(0)}
-	if r.VirtualS > 0 {
-		c.X.High = at(r.VirtualS)
-	}
 	for _, o := range operations(r) {
 		var points []point
 		for _, b := range o.op.OverTime {
@@ -164,7 +161,10 @@ func successChart(r *result.Run) (Chart, bool) {
 		c.Y.Low = at(0)
 		c.Caption = "Share of the attempts that succeeded, in each stretch of time."
 	}
-	c.Finding = fmt.Sprintf("The worst stretch had %s.", result.Ratio.Write(result.V(worst)))
+	c.Finding = "No stretch had a failure."
+	if worst < 1 {
+		c.Finding = fmt.Sprintf("The worst stretch had %s.", result.Ratio.Write(result.V(worst)))
+	}
 	return c, ok
 }
 
@@ -274,18 +274,18 @@ func keySpaceChart(r *result.Run) (Chart, bool) {
 	if p == nil || len(p.Position) < 2 {
 		return c, false
 	}
-	const cells = 40
+	cells := max(8, min(40, len(p.Position)/5)) // a cell has several nodes, so that it tells more than where they are
 	for _, row := range []struct {
 		name   string
 		values result.Numbers
 	}{{"requests", p.Requests}, {"records", p.Records}} {
-		var sums [cells]float64
+		sums := make([]float64, cells)
 		var total float64
 		if len(row.values) != len(p.Position) {
 			continue
 		}
 		for i, v := range row.values {
-			sums[min(cells-1, int(p.Position[i]*cells))] += v
+			sums[min(cells-1, int(p.Position[i]*float64(cells)))] += v
 			total += v
 		}
 		if total == 0 {
@@ -293,8 +293,8 @@ func keySpaceChart(r *result.Run) (Chart, bool) {
 		}
 		var points []point
 		for i, v := range sums {
-			y := v / total * cells
-			points = append(points, point{float64(i) / cells, y}, point{float64(i+1) / cells, y})
+			y := v / total * float64(cells)
+			points = append(points, point{float64(i) / float64(cells), y}, point{float64(i+1) / float64(cells), y})
 		}
 		s := Series{Name: row.name, Points: points, Style: filled}
 		if len(c.Series) > 0 {

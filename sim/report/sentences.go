@@ -14,7 +14,7 @@ func Sentences(r *result.Run) []string {
 	say := func(format string, a ...any) { out = append(out, fmt.Sprintf(format, a...)) }
 	if o := r.Lookup; o != nil && o.P50MS.Known() {
 		say("bob was found in %s; %s found their user, 95 %% of them within %s.",
-			duration(o.P50MS), outOf(o.Success, o.Count, "lookup"), duration(o.P95MS))
+			duration(o.P50MS), outOf(o.Success, o.Count, "lookup"), within(o.P95MS))
 	} else if o != nil {
 		say("bob was never found: %s tried, none succeeded.", count(o.Count, "lookup"))
 	}
@@ -25,7 +25,7 @@ func Sentences(r *result.Run) []string {
 	}
 	if k := r.Calls; k != nil && k.SetupP50MS.Known() {
 		say("%s would ring, half of them within %s and 95 %% within %s.",
-			capital(outOf(k.Success, k.Count, "call")), duration(k.SetupP50MS), duration(k.SetupP95MS))
+			capital(outOf(k.Success, k.Count, "call")), within(k.SetupP50MS), within(k.SetupP95MS))
 	} else if k != nil {
 		say("No call would ring, of %d tried.", k.Count)
 	}
@@ -34,12 +34,12 @@ func Sentences(r *result.Run) []string {
 	}
 	if o := r.Publish; o != nil && o.P50MS.Known() {
 		say("Registering a phone took %s, in 95 %% of the cases at most %s; %s succeeded.",
-			duration(o.P50MS), duration(o.P95MS), outOf(o.Success, o.Count, "registration"))
+			duration(o.P50MS), within(o.P95MS), outOf(o.Success, o.Count, "registration"))
 	} else if o != nil {
 		say("No phone could register, of %d tried.", o.Count)
 	}
 	if o := r.Unknown; o != nil && o.P50MS.Known() {
-		say("Who dials somebody who does not exist hears so after %s, in 95 %% of the cases within %s.", duration(o.P50MS), duration(o.P95MS))
+		say("Who dials somebody who does not exist hears so after %s, in 95 %% of the cases within %s.", duration(o.P50MS), within(o.P95MS))
 	}
 	if v, ok := r.IdleBytesPerS.Get(); ok {
 		say("A node that nobody uses sends %s, %s a day.", result.BytesPerS.Write(r.IdleBytesPerS), result.Bytes.Write(result.V(v*86400)))
@@ -78,11 +78,17 @@ func Headline(r *result.Run) string {
 // duration writes a delay in few digits: "0.2 s", "12 ms".
 func duration(v result.Value) string {
 	ms := v.Or(0)
-	if ms < 100 {
-		return fmt.Sprintf("%.0f ms", math.Max(1, ms))
+	switch {
+	case ms < 1:
+		return "less than 1 ms"
+	case ms < 100:
+		return fmt.Sprintf("%.0f ms", ms)
 	}
 	return fmt.Sprintf("%.1f s", ms/1000)
 }
+
+// within writes a delay as a bound.
+func within(v result.Value) string { return duration(result.V(max(1, v.Or(0)))) }
 
 // outOf writes a share the way people count: "999 of 1000 calls", "all 20 calls". It never rounds up to all.
 func outOf(v result.Value, n int, one string) string {

@@ -93,8 +93,14 @@ func bytesUnit(v float64) string { return binaryBytes.write(v) }
 // CompareText is a comparison for the terminal.
 func CompareText(c *result.Comparison) string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "A: %s, %s, %s\n", named(c.A.Name), count(c.A.Nodes, "node"), count(c.A.Seeds, "seed"))
-	fmt.Fprintf(&b, "B: %s, %s, %s\n\n", named(c.B.Name), count(c.B.Nodes, "node"), count(c.B.Seeds, "seed"))
+	for i, side := range []result.Side{c.A, c.B} {
+		fmt.Fprintf(&b, "%c: %s, %s, %s", 'A'+i, named(side.Name), count(side.Nodes, "node"), count(side.Seeds, "seed"))
+		if len(side.Settings) > 0 {
+			fmt.Fprintf(&b, "; only here: %s", clip(strings.Join(side.Settings, ", "), 200))
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteByte('\n')
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\tA\tB\tchange\tB is\tby chance")
 	tally := map[result.Verdict]int{}

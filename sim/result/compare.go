@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Comparison is two runs side by side.
@@ -20,6 +21,8 @@ type Side struct {
 	Name  string `json:"name"`
 	Nodes int    `json:"nodes"`
 	Seeds int    `json:"seeds"` // how many
+
+	Settings []string `json:"settings"` // lines of the scenario that the other has not; seeds aside
 }
 
 // Difference is one figure in both runs.
@@ -59,7 +62,7 @@ const minSeeds = 3
 // the rest not at all. Operations of one run are not quite independent of each other, so those two tests are somewhat too
 // sure of themselves; that is in the note.
 func Compare(a, b *Run) *Comparison {
-	c := &Comparison{A: side(a), B: side(b)}
+	c := &Comparison{A: side(a, b), B: side(b, a)}
 	theirs := map[string]Measure{}
 	for _, m := range b.Measures() {
 		theirs[m.Key] = m
@@ -104,7 +107,16 @@ func Compare(a, b *Run) *Comparison {
 	return c
 }
 
-func side(r *Run) Side { return Side{Name: r.Name, Nodes: r.Nodes, Seeds: max(1, len(r.Seeds))} }
+func side(r, other *Run) Side {
+	s := Side{Name: r.Name, Nodes: r.Nodes, Seeds: max(1, len(r.Seeds)), Settings: []string{}}
+	theirs := strings.Split(other.Scenario, "\n")
+	for line := range strings.SplitSeq(r.Scenario, "\n") {
+		if !slices.Contains(theirs, line) && !strings.HasPrefix(line, "seed ") && len(s.Settings) < MaxList {
+			s.Settings = append(s.Settings, line)
+		}
+	}
+	return s
+}
 
 // test finds the probability that both runs differ in a figure by chance.
 func test(a, b *Run, key string) (name string, p Value, fromSamples bool) {

@@ -354,6 +354,24 @@ func TestCompareOneSided(t *testing.T) {
 	}
 }
 
+func TestCompareTellsWhatWasSetOtherwise(t *testing.T) {
+	a, b := resulttest.Example(1, 1, 0), resulttest.Example(2, 1, 0)
+	a.Scenario, b.Scenario = "nodes 200\nseed 1\nrtt 80ms\n", "nodes 200\nseed 2\nrtt 90ms\nloss 1%\n"
+	c := result.Compare(a, b)
+	if got := fmt.Sprintf("%q %q", c.A.Settings, c.B.Settings); got != `["rtt 80ms"] ["rtt 90ms" "loss 1%"]` {
+		t.Error(got)
+	}
+}
+
+func TestCombineAddsCosts(t *testing.T) {
+	a, b := resulttest.Example(1, 1, 0), resulttest.Example(2, 1, 0)
+	b.Self.HeapPeakBytes = result.V(5 << 30)
+	c, err := result.Combine([]*result.Run{a, b})
+	if err != nil || c.Self.CPUS.Or(0) != 48 || c.Self.HeapPeakBytes != b.Self.HeapPeakBytes || a.Self.CPUS.Or(0) != 24 {
+		t.Errorf("%+v, %v", c.Self, err)
+	}
+}
+
 func TestUnits(t *testing.T) {
 	for _, c := range []struct {
 		u    result.Unit

@@ -113,6 +113,7 @@ func Combine(runs []*Run) (*Run, error) {
 		out.HotKey = &hot
 	}
 	out.Load = combineLoads(first.Load, mean)
+	out.Self = combineSelves(runs)
 	return &out, nil
 }
 
@@ -311,4 +312,37 @@ func combineLoads(first *Loads, mean func(string, *Value)) *Loads {
 		Requests: one("requests", first.Requests), Records: one("records", first.Records),
 		Bytes: one("bytes", first.Bytes), Messages: one("messages", first.Messages),
 	}
+}
+
+// combineSelves adds what the runs took, one after the other; what was highest stays so.
+func combineSelves(runs []*Run) *Self {
+	var out *Self
+	for _, r := range runs {
+		s := r.Self
+		switch {
+		case s == nil:
+			return nil
+		case out == nil:
+			c := *s
+			out = &c
+			continue
+		}
+		add := func(to *Value, v Value) {
+			if to.Known() && v.Known() {
+				*to = V(to.Or(0) + v.Or(0))
+			}
+		}
+		highest := func(to *Value, v Value) {
+			if to.Known() && v.Known() {
+				*to = V(max(to.Or(0), v.Or(0)))
+			}
+		}
+		add(&out.CPUS, s.CPUS)
+		add(&out.Messages, s.Messages)
+		highest(&out.HeapPeakBytes, s.HeapPeakBytes)
+		highest(&out.RSSPeakBytes, s.RSSPeakBytes)
+		highest(&out.GoroutinesPeak, s.GoroutinesPeak)
+		out.MessagesPerS = Value{}
+	}
+	return out
 }
