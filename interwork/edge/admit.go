@@ -18,17 +18,14 @@ import (
 //
 // A trusted source needs no password. Any other has to authenticate (407) for every request outside a dialog, and for one
 // inside a dialog too unless it comes from where a phone is registered. Outside a dialog the From has to be a user of this
-// node, the one who authenticated if somebody did: the overlay vouches for it towards the callee. Inside a dialog the far
-// side knows its peer already, and From is what the dialog was made with, so it is not judged again.
-func (e *Edge) Admit(tx *transaction.Server, req *sip.Request) bool {
+// node, the one who authenticated if somebody did: the overlay vouches for it towards the callee. Inside a dialog, which
+// the proxy has seen proven, the far side knows its peer already, and From is what the dialog was made with, so it is not
+// judged again.
+func (e *Edge) Admit(tx *transaction.Server, req *sip.Request, inside bool) bool {
 	f := tx.Flow()
 	if !f.Edge() {
 		e.refuse(tx, req, refuse(403, "", "only phones are admitted here"))
 		return false
-	}
-	inside := false
-	if to := req.To(); to != nil {
-		inside = to.Params.Has("tag")
 	}
 	var who overlay.AOR // who authenticated
 	if !e.trusted(f) && !(inside && e.known(f)) {

@@ -42,7 +42,7 @@ type fixed struct {
 	sockets Sockets
 }
 
-func (f *fixed) Admit(*transaction.Server, *sip.Request) bool { return true }
+func (f *fixed) Admit(*transaction.Server, *sip.Request, bool) bool { return true }
 func (f *fixed) Register(*transaction.Server, *sip.Request)   {}
 func (f *fixed) Bindings(overlay.AOR) []Target                { return []Target{f.target} }
 func (f *fixed) Owns(overlay.AOR) bool                        { return true }

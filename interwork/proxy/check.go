@@ -29,14 +29,17 @@ func sipScheme(s string) bool { return s == "sip" || s == "sips" || s == "" }
 
 // admitPeer checks the From of a request that arrived from another node: one of the overlay's users has to be covered by
 // the credential of the node that speaks for him. The exception is a request inside a dialog whose token vouches for
-// the From: a call that was passed on is answered by a node that is not the one of the address called.
+// the From: a call that was passed on is answered by a node that is not the one of the address called. A From of another
+// domain takes a credential that permits the role of a proxy peer.
 func (c *Core) admitPeer(r *request) bool {
 	from := r.req.From()
 	if r.trusted && r.toTag != "" && r.party == partyOf(&from.Address) {
 		return true
 	}
 	if !c.own.domain(from.Address.Host) {
-		return true
+		// Who is not of this overlay comes in through a proxy peer.
+		peer, ok := r.flow.Peer().(interface{ Permits(overlay.Role) bool })
+		return ok && peer.Permits(overlay.RoleProxy)
 	}
 	aor, err := c.cfg.OID.AOR(from.Address.User)
 	if err != nil {

@@ -154,7 +154,7 @@ func (c *Core) HandleRequest(tx *transaction.Server, req *sip.Request) {
 		return
 	}
 	if r.flow.Edge() {
-		if !c.cfg.Edge.Admit(tx, req) {
+		if !c.cfg.Edge.Admit(tx, req, r.trusted && r.toTag != "") {
 			return
 		}
 	} else if !c.admitPeer(r) {

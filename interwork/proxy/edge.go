@@ -14,9 +14,10 @@ import (
 // reader of a flow, between two messages.
 type Edge interface {
 	// Admit decides whether a request that arrived from a phone (flow.Edge() is true) may go on: authentication (401 or
-	// 407) and, for a request that forms a dialog or stands alone (no To tag), that a From of this overlay names one of
-	// this node's users (403). When it returns false it has answered tx itself. ACK and CANCEL are never asked about.
-	Admit(tx *transaction.Server, req *sip.Request) bool
+	// 407) and, unless it is inside a dialog, that its From names one of this node's users (403). inside means that a flow
+	// token of this node proved the dialog; a To tag alone proves nothing. When it returns false it has answered tx
+	// itself. ACK and CANCEL are never asked about.
+	Admit(tx *transaction.Server, req *sip.Request, inside bool) bool
 
 	// Register takes a REGISTER addressed to the overlay or to this node. It answers tx by itself, at once or later.
 	// It authenticates by itself; Admit is not called before.

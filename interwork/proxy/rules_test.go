@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -257,6 +258,41 @@ func TestAdmit(t *testing.T) {
 		if asked != 1 {
 			t.Errorf("asked %d times", asked)
 		}
+	})
+}
+
+// TestInventedDialog: a To tag does not make a dialog; a flow token of this node does.
+func TestInventedDialog(t *testing.T) {
+	newWorld(t, func(w *world) {
+		a, b := w.node(1), w.node(2)
+		alice, bob := a.phone("alice", flow.TransportUDP, 6000, 1000), b.phone("bob", flow.TransportUDP, 6001, 1000)
+		inv, ok := call(alice, bob, "sip:bob@p2psip.example")
+		alice.send(alice.within("BYE", inv, ok, true, 2))
+		bob.expect("BYE")
+		msg := alice.out("MESSAGE", "sip:bob@p2psip.example")
+		alice.send(parse(t, strings.Replace(msg.String(), "To: <sip:bob@p2psip.example>", "To: <sip:bob@p2psip.example>;tag=invented", 1)))
+		bob.expect("MESSAGE")
+		if want := []bool{false, true, false}; !slices.Equal(a.inside, want) {
+			t.Errorf("INVITE, BYE and the invented MESSAGE are inside a dialog: %v, want %v", a.inside, want)
+		}
+	})
+}
+
+// TestFromOfAnotherDomainTakesAProxyPeer: a node without that role cannot bring in a call from elsewhere.
+func TestFromOfAnotherDomainTakesAProxyPeer(t *testing.T) {
+	newWorld(t, func(w *world) {
+		a, b := w.node(1), w.node(2)
+		alice, bob := a.phone("alice", flow.TransportUDP, 6000, 1000), b.phone("bob", flow.TransportUDP, 6001, 1000)
+		send := func() {
+			msg := alice.out("MESSAGE", "sip:bob@p2psip.example")
+			alice.send(parse(t, strings.Replace(msg.String(), "From: <sip:alice@p2psip.example>", "From: <sip:carol@other.example>", 1)))
+		}
+		send()
+		alice.expect("403")
+		bob.expect("")
+		a.proxy = true
+		send()
+		bob.expect("MESSAGE")
 	})
 }
 

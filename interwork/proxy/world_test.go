@@ -59,6 +59,8 @@ type node struct {
 	dials    int
 	locate   func(ctx context.Context, aor overlay.AOR) []found
 	admit    func(tx *transaction.Server, req *sip.Request) bool
+	proxy    bool   // its credential permits the role of a proxy peer
+	inside   []bool // what Admit was told about each request
 	register func(tx *transaction.Server, req *sip.Request)
 	out      func(uri sip.Uri) ([]Target, bool)
 }
@@ -182,7 +184,8 @@ func (p *phone) contact() sip.Uri {
 
 // The fakes around a core.
 
-func (n *node) Admit(tx *transaction.Server, req *sip.Request) bool {
+func (n *node) Admit(tx *transaction.Server, req *sip.Request, inside bool) bool {
+	n.inside = append(n.inside, inside)
 	return n.admit == nil || n.admit(tx, req)
 }
 func (n *node) Register(tx *transaction.Server, req *sip.Request) {
@@ -258,6 +261,7 @@ func (p peers) Flow(ctx context.Context, id overlay.NodeID, _ []string) (flow.Fl
 type entitledTo struct{ n *node }
 
 func (e entitledTo) Entitled(aor overlay.AOR) bool { return e.n.owns[aor] }
+func (e entitledTo) Permits(r overlay.Role) bool   { return e.n.proxy && r == overlay.RoleProxy }
 
 // link opens the stream between two nodes.
 func (n *node) link(far *node) *transactiontest.Flow {
