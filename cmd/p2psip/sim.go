@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ var simSettings = []struct{ name, usage string }{
 	{"churn", "`TIME` that a node stays on average, such as 30m; or \"heavy-tailed 30m\", most shorter and a few very long"},
 	{"kill", "`SHARE@TIME` at which nodes fall silent for good, such as 20%@10m"},
 	{"partition", "`SHARE@TIME+TIME` for which nodes are cut off, such as 30%@10m+5m"},
-	{"duration", "`TIME` that users register and call, once the nodes have joined, such as 1h"},
+	{"duration", "`TIME` that the overlay is used, once the nodes have joined, such as 1h"},
 	{"seed", "`N` from which all chance follows"},
 }
 
@@ -61,6 +62,7 @@ func (p *program) sim() *cli.Command {
 	flags = append(flags,
 		&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE` for any other setting; p2psip sim list names them"},
 		&cli.IntFlag{Name: "seeds", Value: 1, Usage: "`N` runs with seeds one after the other, for confidence intervals (default: 1)"},
+		&cli.StringSliceFlag{Name: "grow", Usage: "`N` nodes to run the scenario with as well, to see what growing costs"},
 		&cli.StringFlag{Name: "json", Usage: "`FILE` for the result as JSON; - means standard output"},
 		&cli.StringFlag{Name: "csv", Usage: "`FILE` for all figures and curves as CSV"},
 		&cli.StringFlag{Name: "html", Usage: "`FILE` for the report with charts, one page that needs nothing else"},
@@ -71,6 +73,7 @@ func (p *program) sim() *cli.Command {
 		ArgsUsage: "[FILE]",
 		Description: "p2psip sim --nodes 200 --html report.html\n" +
 			"p2psip sim --nodes 1000 --churn 30m --duration 1h --seeds 3 --json churn.json\n" +
+			"p2psip sim --nodes 1000 --grow 10 --grow 100 --png charts\n" +
 			"p2psip sim compare before.json after.json",
 		Flags: flags,
 		Subcommands: []*cli.Command{
@@ -179,6 +182,10 @@ func (p *program) simRun(c *cli.Context) error {
 			}
 		}
 	}
+	sizes, err := simSizes(c, s)
+	if err != nil {
+		return err
+	}
 	var runs []*result.Run
 	for i := range seeds {
 		one := s
@@ -197,7 +204,48 @@ func (p *program) simRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(sizes) > 0 {
+		points := []result.Growth{r.GrowthPoint()}
+		for _, n := range sizes {
+			one := s
+			one.Nodes = n
+			small, err := p.simOne(c.Context, one, fmt.Sprintf("%d nodes ", n))
+			if err != nil {
+				return err
+			}
+			points = append(points, small.GrowthPoint())
+		}
+		slices.SortFunc(points, func(a, b result.Growth) int { return cmp.Compare(a.Nodes, b.Nodes) })
+		r.Growth = points
+	}
+	r.AddBaselines()
 	return p.simReport(c, r)
+}
+
+// maxSizes is how many sizes one command runs at most.
+const maxSizes = 20
+
+// simSizes gives the sizes of --grow, each fit for the scenario.
+func simSizes(c *cli.Context, s sim.Scenario) ([]int, error) {
+	words := c.StringSlice("grow")
+	if len(words) > maxSizes {
+		return nil, withHint(usagef("--grow can be given %d times", maxSizes), "p2psip sim --help")
+	}
+	seen := map[int]bool{s.Nodes: true}
+	var out []int
+	for _, w := range words {
+		if err := s.Set("nodes", w); err != nil {
+			return nil, withHint(usagef("--grow: %s", err), "such as --grow 10 --grow 100")
+		}
+		if err := s.Validate(); err != nil {
+			return nil, withHint(usagef("this scenario does not fit together with %s nodes: %s", w, err), "such as --grow 10 --grow 100")
+		}
+		if !seen[s.Nodes] {
+			seen[s.Nodes] = true
+			out = append(out, s.Nodes)
+		}
+	}
+	return out, nil
 }
 
 // simOne makes one run and shows its progress on a terminal.
@@ -226,7 +274,7 @@ func (p *program) meter(reached *atomic.Pointer[result.Progress], prefix string)
 	quit := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		var m report.Meter
+		m := report.Meter{Prefix: prefix}
 		start := time.Now()
 		t := time.NewTicker(meterEvery)
 		defer t.Stop()
@@ -237,7 +285,7 @@ func (p *program) meter(reached *atomic.Pointer[result.Progress], prefix string)
 				return
 			case <-t.C:
 				if now := reached.Load(); now != nil {
-					p.ui.raw("\r\x1b[K" + prefix + m.Line(*now, time.Since(start)))
+					p.ui.raw("\r\x1b[K" + m.Line(*now, time.Since(start)))
 				}
 			}
 		}
@@ -301,16 +349,16 @@ func (p *program) simCompare(c *cli.Context) error {
 			return withHint(fmt.Errorf("%s: %w", name, err), "compare wants what p2psip sim --json FILE has written")
 		}
 	}
-	cmp := result.Compare(runs[0], runs[1])
+	differences := result.Compare(runs[0], runs[1])
 	if c.Bool("json") {
 		var b bytes.Buffer
-		if err := cmp.Write(&b); err != nil {
+		if err := differences.Write(&b); err != nil {
 			return err
 		}
 		p.ui.Say("%s", strings.TrimSuffix(b.String(), "\n"))
 		return nil
 	}
-	p.ui.Say("%s", strings.TrimSuffix(report.CompareText(cmp), "\n"))
+	p.ui.Say("%s", strings.TrimSuffix(report.CompareText(differences), "\n"))
 	return nil
 }
 

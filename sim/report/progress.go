@@ -3,8 +3,8 @@ package report
 import (
 	"fmt"
 	"math"
-	"strings"
 	"time"
+	"unicode/utf8"
 
 	"p2psip/sim/result"
 )
@@ -12,6 +12,8 @@ import (
 // Meter makes a line of a run's progress. The time left is judged by how fast it went lately, since a simulation begins
 // slowly, when the nodes join, and goes on faster.
 type Meter struct {
+	Prefix string // of every line
+
 	at      time.Duration // of the last judgement
 	done    float64
 	rate    float64 // share of the run for each second, smoothed
@@ -19,7 +21,8 @@ type Meter struct {
 	speed   float64 // virtual seconds for each second, smoothed
 }
 
-// Line gives one line, without its end, for what has been reached after so long: the most important first.
+// Line gives one line, without its end, for what has been reached after so long: the most important first, and as much as
+// there is room for.
 func (m *Meter) Line(p result.Progress, elapsed time.Duration) string {
 	if passed := (elapsed - m.at).Seconds(); passed >= 0.2 {
 		weight := min(1, passed/(passed+5))
@@ -49,7 +52,17 @@ func (m *Meter) Line(p result.Progress, elapsed time.Duration) string {
 	if m.speed > 0 {
 		parts = append(parts, fmt.Sprintf("%.3g× real time", m.speed))
 	}
-	return clip(strings.Join(parts, "  "), lineWidth)
+	line := m.Prefix
+	for i, part := range parts {
+		if i > 0 {
+			part = "  " + part
+		}
+		if utf8.RuneCountInString(line+part) > lineWidth {
+			break
+		}
+		line += part
+	}
+	return line
 }
 
 // lineWidth is what every terminal has room for; a longer line could not overwrite itself.

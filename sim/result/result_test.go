@@ -372,6 +372,31 @@ func TestCombineAddsCosts(t *testing.T) {
 	}
 }
 
+func TestAddBaselines(t *testing.T) {
+	r := resulttest.Example(1, 1, 0)
+	r.Nodes, r.Limits = 1024, nil
+	r.AddBaselines()
+	n := len(r.Limits)
+	r.AddBaselines()
+	got := map[string]string{}
+	for _, b := range r.Limits {
+		got[b.Name+" "+b.Measure] = b.Value.String()
+		if b.Source == "" {
+			t.Errorf("%s has no source", b.Name)
+		}
+	}
+	if len(r.Limits) != n || n < 5 || got["log2(N) lookup.hops_mean"] != "10" || got["direct round trip lookup.p50_ms"] == "" {
+		t.Errorf("%d, then %d: %v", n, len(r.Limits), got)
+	}
+	if err := r.Validate(); err != nil {
+		t.Error(err)
+	}
+	empty := &result.Run{Format: result.Format}
+	if empty.AddBaselines(); empty.Limits != nil {
+		t.Error("something stands beside nothing")
+	}
+}
+
 func TestUnits(t *testing.T) {
 	for _, c := range []struct {
 		u    result.Unit
