@@ -45,7 +45,7 @@ func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*resu
 	defer runMu.Unlock()
 	defer network.Seeded(s.Seed)()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // see collect
 
 	r := newRun(ctx, s)
 	w := watch(r, progress)
@@ -68,9 +68,6 @@ func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*resu
 	}
 	return r.out, nil
 }
-
-// gcPercent spends memory for time: most of what is allocated dies young, most of what lives stays.
-const gcPercent = 300
 
 var runMu sync.Mutex // one run at a time
 
@@ -180,6 +177,7 @@ func (r *run) run() error {
 		r.net.Close()
 	}()
 	r.start(r.report)
+	r.start(r.collect)
 	s := &r.s
 	join := s.joinTime()
 	for i, n := range r.nodes {

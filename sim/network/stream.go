@@ -1,6 +1,7 @@
 package network
 
 import (
+	"encoding/binary"
 	"io"
 	"os"
 	"strconv"
@@ -41,6 +42,20 @@ type stream struct {
 type chunk struct {
 	at int64
 	b  []byte
+}
+
+const maxContentDelay = 16 * time.Microsecond
+
+// contentDelay gives a time between 0 and maxContentDelay that depends on b.
+func contentDelay(b []byte) time.Duration {
+	h := uint64(len(b))
+	for ; len(b) >= 8; b = b[8:] {
+		h = mix(h ^ binary.LittleEndian.Uint64(b))
+	}
+	for _, c := range b {
+		h = mix(h ^ uint64(c))
+	}
+	return time.Duration(h % uint64(maxContentDelay))
 }
 
 var _ network.Stream = (*stream)(nil)
@@ -84,9 +99,14 @@ func (s *stream) Write(b []byte) (int, error) {
 		return 0, network.ErrReset
 	}
 	s.lastUse = now
+	traceSend(s, len(b))
 	c := &chunk{now, append(make([]byte, 0, max(64, len(b))), b...)}
 	s.out = c
-	s.lastAt = s.conn.sendAt(s.proto, 1, len(b), s.lastAt+1, func() { s.twin.deliver(c) })
+	s.lastAt = s.conn.sendAt(s.proto, 1, len(b), s.lastAt+1, func() {
+		// Two messages that a host sends another at one instant would arrive at one instant, and which of their readers
+		// runs first would be chance. What they say decides.
+		s.conn.host.net.wheel.after(contentDelay(c.b), s.conn.key(), func() { s.twin.deliver(c) })
+	}) + int64(maxContentDelay)
 	return len(b), nil
 }
 

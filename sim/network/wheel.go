@@ -2,6 +2,7 @@ package network
 
 import (
 	"container/heap"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -56,6 +57,9 @@ func (w *wheel) at(at int64, key uint64, do func()) {
 func (w *wheel) run() {
 	defer close(w.done)
 	for {
+		// At this point nearly always everybody else waits. Going through the scheduler begins a new slice of time for
+		// what comes now, so that it is not interrupted at a moment that is chance.
+		runtime.Gosched()
 		w.mu.Lock()
 		now := w.now()
 		if len(w.queue) > 0 && w.queue[0].at <= now && !w.closed {
