@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -186,6 +187,16 @@ func (p *program) simRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var points []result.Growth
+	for _, n := range sizes {
+		one := s
+		one.Nodes = n
+		r, err := p.simOne(c.Context, one, fmt.Sprintf("%d nodes ", n))
+		if err != nil {
+			return err
+		}
+		points = append(points, r.GrowthPoint())
+	}
 	var runs []*result.Run
 	for i := range seeds {
 		one := s
@@ -204,17 +215,8 @@ func (p *program) simRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(sizes) > 0 {
-		points := []result.Growth{r.GrowthPoint()}
-		for _, n := range sizes {
-			one := s
-			one.Nodes = n
-			small, err := p.simOne(c.Context, one, fmt.Sprintf("%d nodes ", n))
-			if err != nil {
-				return err
-			}
-			points = append(points, small.GrowthPoint())
-		}
+	if len(points) > 0 {
+		points = append(points, r.GrowthPoint())
 		slices.SortFunc(points, func(a, b result.Growth) int { return cmp.Compare(a.Nodes, b.Nodes) })
 		r.Growth = points
 	}
@@ -225,7 +227,7 @@ func (p *program) simRun(c *cli.Context) error {
 // maxSizes is how many sizes one command runs at most.
 const maxSizes = 20
 
-// simSizes gives the sizes of --grow, each fit for the scenario.
+// simSizes gives the sizes of --grow, smallest first, each fit for the scenario.
 func simSizes(c *cli.Context, s sim.Scenario) ([]int, error) {
 	words := c.StringSlice("grow")
 	if len(words) > maxSizes {
@@ -245,11 +247,13 @@ func simSizes(c *cli.Context, s sim.Scenario) ([]int, error) {
 			out = append(out, s.Nodes)
 		}
 	}
+	slices.Sort(out)
 	return out, nil
 }
 
 // simOne makes one run and shows its progress on a terminal.
 func (p *program) simOne(ctx context.Context, s sim.Scenario, prefix string) (*result.Run, error) {
+	runtime.GC()                                // what an earlier run has left does not count as this one's memory
 	var reached atomic.Pointer[result.Progress] // the run tells it in its own time, the terminal shows it in ours
 	done := p.meter(&reached, prefix)
 	defer done()

@@ -418,7 +418,7 @@ func growthDelay(r *result.Run) (Chart, bool) {
 func growthMessages(r *result.Run) (Chart, bool) {
 	return growth(r, Chart{
 		ID: "growth-messages", Title: "Messages as the overlay grows", Caption: "What finding a user costs, and what each node sends in a minute.",
-		Y: Axis{Label: "messages", Low: at(0)},
+		Y: Axis{Label: "messages", Log: true},
 	}, growthRow{"to find a user", func(g result.Growth) result.Value { return g.MessagesPerLookup }},
 		growthRow{"of a node in a minute", func(g result.Growth) result.Value { return g.MessagesPerNodeMin }})
 }
