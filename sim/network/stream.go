@@ -99,7 +99,6 @@ func (s *stream) Write(b []byte) (int, error) {
 		return 0, network.ErrReset
 	}
 	s.lastUse = now
-	traceSend(s, len(b))
 	c := &chunk{now, append(make([]byte, 0, max(64, len(b))), b...)}
 	s.out = c
 	s.lastAt = s.conn.sendAt(s.proto, 1, len(b), s.lastAt+1, func() {
