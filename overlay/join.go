@@ -42,6 +42,7 @@ type joiner struct {
 
 	wake   chan struct{} // capacity 1
 	joined chan struct{} // closed when the first other node has been met, or none is to be expected
+	anchor NodeID        // a neighbour; only run's goroutine uses it
 
 	mu      sync.Mutex
 	met     []peer.AddrInfo // guarded by mu: remembered from earlier
@@ -80,6 +81,26 @@ func (o *Peer) neighbours() int {
 		}
 	}
 	return n
+}
+
+// anyNeighbour says whether there is one. It looks first at the one it found last, which most often is still there: it is
+// asked at every connection that comes or goes.
+func (j *joiner) anyNeighbour() bool {
+	o := j.o
+	connected := func(p NodeID) bool {
+		return o.host.Network().Connectedness(p) == network.Connected
+	}
+	if j.anchor != "" && connected(j.anchor) && o.dht.RoutingTable().Find(j.anchor) != "" {
+		return true
+	}
+	j.anchor = ""
+	for _, p := range o.dht.RoutingTable().ListPeers() {
+		if connected(p) {
+			j.anchor = p
+			return true
+		}
+	}
+	return false
 }
 
 // joined says that the node is among others, or alone by right.
@@ -129,7 +150,7 @@ func (j *joiner) run() {
 	was := false
 	saved := j.o.now()
 	for {
-		is := j.o.neighbours() > 0
+		is := j.anyNeighbour()
 		switch {
 		case is && !was:
 			j.arrived()
@@ -163,7 +184,7 @@ func (j *joiner) run() {
 func (j *joiner) pauseFor(ctx context.Context, d time.Duration, was bool, events <-chan any) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	for (j.o.neighbours() > 0) == was {
+	for j.anyNeighbour() == was {
 		select {
 		case <-t.C:
 			return true

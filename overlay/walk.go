@@ -131,7 +131,7 @@ func (w *walk) loop(ctx context.Context, replies chan walkReply, running *sync.W
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	w.reviveIfNeeded()
-	for {
+	for ctx.Err() == nil { // an answer may come with the end: nobody else is asked then
 		next := w.step(ctx, replies, running)
 		if w.settled() {
 			return
