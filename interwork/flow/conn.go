@@ -30,7 +30,10 @@ type conn struct {
 	started time.Time // the first octets of the message being read; zero between messages
 }
 
-var _ Flow = (*conn)(nil)
+var (
+	_ Flow    = (*conn)(nil)
+	_ Dialled = (*conn)(nil)
+)
 
 func newConn(s *Stream, nc net.Conn, outgoing bool) *conn {
 	c := &conn{s: s, nc: nc, transport: TransportTCP, local: addrOf(nc.LocalAddr()), remote: addrOf(nc.RemoteAddr()),
@@ -50,6 +53,14 @@ func (c *conn) Local() Addr          { return c.local }
 func (c *conn) Remote() Addr         { return c.remote }
 func (c *conn) Edge() bool           { return true }
 func (c *conn) Peer() any            { return nil }
+
+// Reach implements Dialled.
+func (c *conn) Reach() Addr {
+	if c.outgoing {
+		return Addr{Host: c.local.Host, Port: c.s.local.Port}
+	}
+	return c.local
+}
 
 func (c *conn) refuse(e *message.Error) { c.s.g.refuse(c, e, 0) }
 

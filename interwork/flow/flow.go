@@ -72,6 +72,12 @@ type UnreachableHandler interface {
 	HandleUnreachable(f Flow, err error)
 }
 
+// Dialled is a Flow that this side may have opened. Its Local is then a port that nobody listens at; Reach is where the far
+// side can open a connection back.
+type Dialled interface {
+	Reach() Addr
+}
+
 // AddrFrom returns ap as an Addr; an IPv4 address mapped into IPv6 becomes plain IPv4.
 func AddrFrom(ap netip.AddrPort) Addr {
 	return Addr{Host: ap.Addr().Unmap().WithZone("").String(), Port: int(ap.Port())}

@@ -87,7 +87,7 @@ func displayName(s string) bool {
 // A quoted value with white space is kept without its quotes and any other with them: that is how sipgo writes it back as
 // it was.
 func readParams(mem *memory, s string, spare int) (_ sip.HeaderParams, rest string, f *fault) {
-	p := mem.begin()
+	var p sip.HeaderParams
 	for {
 		after, ok := takeSep(s, ';')
 		if !ok {
@@ -106,7 +106,7 @@ func readParams(mem *memory, s string, spare int) (_ sip.HeaderParams, rest stri
 				return nil, s, bad("malformed parameter value")
 			}
 		}
-		if !addParam(&p, tok, value) {
+		if !addParam(mem, &p, tok, value) {
 			return nil, s, bad("parameter twice")
 		}
 		s = after

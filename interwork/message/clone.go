@@ -72,6 +72,16 @@ func (b *builder) copy(h sip.Header) {
 	}
 }
 
+// share appends h itself.
+func (b *builder) share(h sip.Header) {
+	switch h.(type) {
+	case *sip.ViaHeader, *sip.FromHeader, *sip.CallIDHeader, *sip.CSeqHeader, *sip.RecordRouteHeader:
+		b.md.AppendHeader(h)
+	default:
+		b.plain(h)
+	}
+}
+
 // plain appends a header that is written as it is. If it is of a kind this package reads, the accessor gets to see it.
 func (b *builder) plain(h sip.Header) {
 	var seen sip.Header

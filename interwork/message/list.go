@@ -73,9 +73,9 @@ func PopRoute(req *sip.Request) bool {
 func PopVia(m sip.Message) bool {
 	switch m := m.(type) {
 	case *sip.Request:
-		return pop(&m.MessageData, "Via", func() sip.Header { return &sip.ViaHeader{} })
+		return popVia(&m.MessageData)
 	case *sip.Response:
-		return pop(&m.MessageData, "Via", func() sip.Header { return &sip.ViaHeader{} })
+		return popVia(&m.MessageData)
 	}
 	return false
 }
@@ -84,4 +84,17 @@ func PopVia(m sip.Message) bool {
 func pop(md *sip.MessageData, name string, typed func() sip.Header) bool {
 	md.ReplaceHeader(typed())
 	return md.RemoveHeader(name)
+}
+
+// popVia is pop for Via, which Parse always leaves typed.
+func popVia(md *sip.MessageData) bool {
+	for _, h := range md.Headers() {
+		if _, ok := h.(*sip.ViaHeader); ok {
+			return md.RemoveHeader("Via")
+		}
+		if h.Name() == "Via" {
+			break
+		}
+	}
+	return pop(md, "Via", func() sip.Header { return &sip.ViaHeader{} })
 }

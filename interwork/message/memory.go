@@ -56,8 +56,8 @@ func (m *memory) via(first bool) *sip.ViaHeader {
 	return take(&m.vias, 2)
 }
 
-// begin gives an empty list of parameters. The values appended to it follow each other in memory until end; in between no
-// other list may be begun. A nil memory gives nil, and append does the rest.
+// begin gives an empty list for parameters. The values appended to it follow each other in memory until end; in between
+// no other list may be begun. A nil memory gives nil, and append does the rest.
 func (m *memory) begin() sip.HeaderParams {
 	if m == nil {
 		return nil

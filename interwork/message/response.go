@@ -7,8 +7,9 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// NewResponse makes a response to req (RFC 3261 §8.2.6): Via, From, To, Call-ID and CSeq are copied, Timestamp into a 100,
-// Record-Route where the response can make a dialog (§12.1.1). An empty reason means the usual phrase.
+// NewResponse makes a response to req (RFC 3261 §8.2.6): it has the Via, From, To, Call-ID and CSeq of req, in a 100 its Timestamp,
+// Record-Route where the response can make a dialog (§12.1.1). An empty reason means the usual phrase. The
+// values except To are req's own; nobody changes a header in place.
 //
 // A status above 100 puts a tag on a To that has none. The tag is the same for every response this process makes to one
 // request, as §8.2.6.2 asks, and cannot be guessed from outside; SetToTag chooses another.
@@ -22,17 +23,19 @@ func NewResponse(req *sip.Request, status int, reason string) *sip.Response {
 	for _, h := range req.Headers() {
 		switch h.Name() {
 		case "Via", "From", "Call-ID", "CSeq":
-			b.copy(h)
+			b.share(h)
 		case "Record-Route":
 			if forms {
-				b.copy(h)
+				b.share(h)
 			}
 		case "Timestamp":
 			if status == 100 {
-				b.copy(h)
+				b.share(h)
 			}
 		case "To":
-			if to := req.To(); to != nil {
+			if to := req.To(); to != nil && status == 100 {
+				b.md.AppendHeader(to)
+			} else if to != nil {
 				b.md.AppendHeader(sip.HeaderClone(to))
 			}
 		}
@@ -42,7 +45,7 @@ func NewResponse(req *sip.Request, status int, reason string) *sip.Response {
 	}
 	res.SetBody(nil)
 	res.SetTransport(req.Transport())
-	res.SetDestination(req.Source())
+	res.SetDestination(req.MessageData.Source())
 	return res
 }
 

@@ -84,7 +84,7 @@ func readURI(mem *memory, s string) (u sip.Uri, f *fault) {
 			return u, bad("malformed headers in URI")
 		}
 	}
-	params := mem.begin()
+	var params sip.HeaderParams
 	for rest != "" {
 		if rest[0] != ';' {
 			return u, bad("malformed URI")
@@ -97,7 +97,7 @@ func readURI(mem *memory, s string) (u sip.Uri, f *fault) {
 		if name == "" || !allEscaped(name, isParam) || has && (value == "" || !allEscaped(value, isParam)) {
 			return u, bad("malformed parameter in URI")
 		}
-		if !addParam(&params, name, value) {
+		if !addParam(mem, &params, name, value) {
 			return u, bad("parameter twice in URI")
 		}
 		rest = rest[end:]
@@ -122,12 +122,15 @@ func readURI(mem *memory, s string) (u sip.Uri, f *fault) {
 }
 
 // addParam appends a parameter and reports false if it is there already (RFC 3261 §7.3.1).
-func addParam(p *sip.HeaderParams, name, value string) bool {
+func addParam(mem *memory, p *sip.HeaderParams, name, value string) bool {
 	name = lower(name)
 	for i := range *p {
 		if len((*p)[i].K) == len(name) && strings.EqualFold((*p)[i].K, name) {
 			return false
 		}
+	}
+	if *p == nil {
+		*p = mem.begin()
 	}
 	*p = append(*p, sip.HeaderKV{K: name, V: value})
 	return len(*p) <= MaxHeaders

@@ -1,20 +1,12 @@
 package proxy
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,11 +21,17 @@ import (
 
 // BenchmarkCall is the cost of one call through one node: INVITE 100 180 200 ACK BYE 200, six messages in and seven out.
 //
-//	memory  the core alone, reading and writing messages but no sockets; the ends' share is in it: putting texts together
-//	udp     a node in a process of its own between two ends on loopback; cpu-µs/call and allocs/call are that process's
+//	memory    the core alone, reading and writing messages but no sockets; the ends' share is in it: putting texts together
+//	udp, tcp  a node in a process of its own between two ends on loopback; cpu-µs/call and allocs/call are that process's
+//	kamailio  the same calls over UDP through the node and through a Kamailio that records its route and keeps
+//	          transactions, in turns; cpu-µs/call is the node's, kamailio-cpu-µs/call the other's, ours/kamailio the ratio
+//
+// ns/op of the last three has the two ends in it, which share the machine; compare the CPU times.
 func BenchmarkCall(b *testing.B) {
 	b.Run("memory", benchMemory)
-	b.Run("udp", benchUDP)
+	b.Run("udp", func(b *testing.B) { benchNode(b, "udp") })
+	b.Run("tcp", func(b *testing.B) { benchNode(b, "tcp") })
+	b.Run("kamailio", benchKamailio)
 }
 
 // fixed is everything around a core: one binding, no overlay.
@@ -43,13 +41,13 @@ type fixed struct {
 }
 
 func (f *fixed) Admit(*transaction.Server, *sip.Request, bool) bool { return true }
-func (f *fixed) Register(*transaction.Server, *sip.Request)   {}
-func (f *fixed) Bindings(overlay.AOR) []Target                { return []Target{f.target} }
-func (f *fixed) Owns(overlay.AOR) bool                        { return true }
-func (f *fixed) Contact(sip.Uri) (Target, bool)               { return f.target, true }
-func (f *fixed) Locate(context.Context, overlay.AOR) Search   { return &scripted{} }
-func (f *fixed) Living(overlay.NodeID) (flow.Flow, bool)      { return nil, false }
-func (f *fixed) Flow(e Endpoint) (flow.Flow, bool)            { return f.sockets.Flow(e) }
+func (f *fixed) Register(*transaction.Server, *sip.Request)         {}
+func (f *fixed) Bindings(overlay.AOR) []Target                      { return []Target{f.target} }
+func (f *fixed) Owns(overlay.AOR) bool                              { return true }
+func (f *fixed) Contact(sip.Uri) (Target, bool)                     { return f.target, true }
+func (f *fixed) Locate(context.Context, overlay.AOR) Search         { return &scripted{} }
+func (f *fixed) Living(overlay.NodeID) (flow.Flow, bool)            { return nil, false }
+func (f *fixed) Flow(e Endpoint) (flow.Flow, bool)                  { return f.sockets.Flow(e) }
 
 type noPeers struct{}
 
@@ -73,7 +71,7 @@ func benchCore(tb testing.TB, f *fixed, own ...flow.Addr) *Core {
 
 // The texts of the two ends. The GRUU names the one device, so that no lookup is started.
 const (
-	benchInvite = "INVITE sip:bob@p2psip.example;gr=d SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bKi%d;rport\r\nMax-Forwards: 70\r\n" +
+	benchInvite = "INVITE sip:bob@p2psip.example;gr=d SIP/2.0\r\nVia: SIP/2.0/%[5]s %[1]s;branch=z9hG4bKi%[2]d;rport\r\nMax-Forwards: 70\r\n" +
 		"From: \"Alice\" <sip:alice@p2psip.example>;tag=a%[2]d\r\nTo: <sip:bob@p2psip.example>\r\nCall-ID: call-%[2]d@phone\r\nCSeq: 1 INVITE\r\n" +
 		"Contact: <sip:alice@%[1]s>\r\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE\r\nSupported: replaces, timer\r\nUser-Agent: bench\r\n" +
 		"Content-Type: application/sdp\r\nContent-Length: %[3]d\r\n\r\n%[4]s"
@@ -125,9 +123,9 @@ func uasReply(m []byte, status string, local string) []byte {
 }
 
 // uacNext makes the ACK or BYE from the 200.
-func uacNext(ok []byte, method, branch, local, remote string) []byte {
+func uacNext(ok []byte, method, transport, branch, local, remote string) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s sip:bob@%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n", method, remote, local, branch)
+	fmt.Fprintf(&b, "%s sip:bob@%s SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n", method, remote, transport, local, branch)
 	rr := bytes.SplitAfter(field(ok, "Record-Route"), []byte("\r\n"))
 	for i := len(rr) - 1; i >= 0; i-- {
 		if len(rr[i]) > 0 {
@@ -165,13 +163,13 @@ func benchMemory(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
-		in(alice, fmt.Appendf(nil, benchInvite, "127.0.0.2:6000", n, len(benchSDP), benchSDP))
+		in(alice, fmt.Appendf(nil, benchInvite, "127.0.0.2:6000", n, len(benchSDP), benchSDP, "UDP"))
 		inv := toBob
 		in(bob, uasReply(inv, "180 Ringing", "127.0.0.3:7000"))
 		in(bob, uasReply(inv, "200 OK", "127.0.0.3:7000"))
 		ok := toAlice
-		in(alice, uacNext(ok, "ACK", fmt.Sprintf("a%d", n), "127.0.0.2:6000", "127.0.0.3:7000"))
-		in(alice, uacNext(ok, "BYE", fmt.Sprintf("b%d", n), "127.0.0.2:6000", "127.0.0.3:7000"))
+		in(alice, uacNext(ok, "ACK", "UDP", fmt.Sprintf("a%d", n), "127.0.0.2:6000", "127.0.0.3:7000"))
+		in(alice, uacNext(ok, "BYE", "UDP", fmt.Sprintf("b%d", n), "127.0.0.2:6000", "127.0.0.3:7000"))
 		in(bob, uasReply(toBob, "200 OK", "127.0.0.3:7000"))
 		if !bytes.HasPrefix(toAlice, []byte("SIP/2.0 200")) || !bytes.Contains(toAlice, []byte("BYE")) {
 			b.Fatalf("the call did not end:\n%s", toAlice)
@@ -189,157 +187,4 @@ func (p pair) Flow(e Endpoint) (flow.Flow, bool) {
 		}
 	}
 	return nil, false
-}
-
-// benchWindow is how many calls are under way at one time.
-const benchWindow = 32
-
-func benchUDP(b *testing.B) {
-	uas, uac := listen(b), listen(b)
-	defer uas.Close()
-	defer uac.Close()
-	remote := uas.LocalAddr().String()
-	local := uac.LocalAddr().String()
-
-	cmd := exec.Command(os.Args[0], "-test.run=^TestBenchProxyProcess$")
-	cmd.Env = append(os.Environ(), "P2PSIP_BENCH_UAS="+remote)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = cmd.Wait() }()
-	defer stdin.Close()
-	lines := bufio.NewScanner(stdout)
-	say := func(what string) (cpu time.Duration, allocs uint64) {
-		fmt.Fprintln(stdin, what)
-		lines.Scan()
-		if _, err := fmt.Sscan(lines.Text(), &cpu, &allocs); err != nil {
-			b.Fatalf("the proxy says %q", lines.Text())
-		}
-		return cpu, allocs
-	}
-	lines.Scan()
-	proxy, err := netip.ParseAddrPort(strings.TrimSpace(lines.Text()))
-	if err != nil {
-		b.Fatalf("the proxy says %q", lines.Text())
-	}
-
-	var ends sync.WaitGroup
-	ends.Add(1)
-	go func() { // the callee
-		defer ends.Done()
-		buf := make([]byte, 65536)
-		for {
-			n, from, err := uas.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				return
-			}
-			m := buf[:n]
-			switch {
-			case bytes.HasPrefix(m, []byte("INVITE")):
-				_, _ = uas.WriteToUDPAddrPort(uasReply(m, "180 Ringing", remote), from)
-				_, _ = uas.WriteToUDPAddrPort(uasReply(m, "200 OK", remote), from)
-			case bytes.HasPrefix(m, []byte("BYE")):
-				_, _ = uas.WriteToUDPAddrPort(uasReply(m, "200 OK", remote), from)
-			}
-		}
-	}()
-
-	serial := 0
-	invite := func() {
-		serial++
-		_, _ = uac.WriteToUDPAddrPort(fmt.Appendf(nil, benchInvite, local, serial, len(benchSDP), benchSDP), proxy)
-	}
-	calls := func(total int) {
-		buf := make([]byte, 65536)
-		started, ended := 0, 0
-		for ; started < min(benchWindow, total); started++ {
-			invite()
-		}
-		for ended < total {
-			_ = uac.SetReadDeadline(time.Now().Add(5 * time.Second))
-			n, err := uac.Read(buf)
-			if err != nil {
-				b.Fatalf("after %d of %d calls: %v", ended, total, err)
-			}
-			m := buf[:n]
-			if !bytes.HasPrefix(m, []byte("SIP/2.0 200")) {
-				if !bytes.HasPrefix(m, []byte("SIP/2.0 1")) {
-					b.Fatalf("%s", m)
-				}
-				continue
-			}
-			if bytes.Contains(field(m, "CSeq"), []byte("INVITE")) {
-				id := strings.TrimSpace(strings.TrimPrefix(string(field(m, "Call-ID")), "Call-ID:"))
-				id = strings.TrimSuffix(id, "@phone")
-				_, _ = uac.WriteToUDPAddrPort(uacNext(m, "ACK", "a"+id, local, remote), proxy)
-				_, _ = uac.WriteToUDPAddrPort(uacNext(m, "BYE", "b"+id, local, remote), proxy)
-				continue
-			}
-			ended++
-			if started < total {
-				started++
-				invite()
-			}
-		}
-	}
-	calls(200) // warm up
-	cpu0, allocs0 := say("now")
-	b.ResetTimer()
-	calls(b.N)
-	b.StopTimer()
-	cpu1, allocs1 := say("now")
-	b.ReportMetric(float64((cpu1-cpu0).Microseconds())/float64(b.N), "cpu-µs/call")
-	b.ReportMetric(float64(allocs1-allocs0)/float64(b.N), "allocs/call")
-	stdin.Close()
-	uas.Close()
-	ends.Wait()
-}
-
-func listen(tb testing.TB) *net.UDPConn {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	_ = c.SetReadBuffer(4 << 20)
-	return c
-}
-
-// TestBenchProxyProcess is the node of BenchmarkCall/udp. It prints its address, then for every line on its input what
-// it has used so far: CPU time in nanoseconds and allocations.
-func TestBenchProxyProcess(t *testing.T) {
-	uas := os.Getenv("P2PSIP_BENCH_UAS")
-	if uas == "" {
-		t.Skip("started by BenchmarkCall only")
-	}
-	remote := netip.MustParseAddrPort(uas)
-	sockets := &Listeners{}
-	f := &fixed{sockets: sockets, target: Target{Q: 1000, ID: "d",
-		URI: sip.Uri{Scheme: "sip", User: "bob", Host: remote.Addr().String(), Port: int(remote.Port())}}}
-	pc := listen(t)
-	core := benchCore(t, f, flow.AddrFrom(pc.LocalAddr().(*net.UDPAddr).AddrPort()))
-	u := flow.ListenUDP(pc, core.Layer(), flow.Options{})
-	sockets.AddUDP(u)
-	f.target.Flow = u.To(remote)
-	fmt.Println(pc.LocalAddr())
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		var ru syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
-			t.Fatal(err)
-		}
-		var ms runtime.MemStats
-		runtime.ReadMemStats(&ms)
-		fmt.Println(ru.Utime.Nano()+ru.Stime.Nano(), ms.Mallocs)
-	}
-	if err := u.Close(); err != nil {
-		t.Error(err)
-	}
-	core.Close()
 }

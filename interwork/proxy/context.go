@@ -28,6 +28,7 @@ type responseContext struct {
 	pending  []Target   // not tried yet, highest q first
 	nodes    []overlay.NodeID
 	branches []*branch
+	first    branch // of branches: mostly there is no other
 	running  int
 	level    uint16 // q of the branches that run
 	avail    int    // Max-Breadth not handed out
@@ -80,6 +81,10 @@ func (x *responseContext) begin(targets []Target, seek func() (stop func(), err 
 
 // add queues targets by preference.
 func (x *responseContext) add(targets []Target) {
+	if len(targets) == 1 && len(x.pending) == 0 && len(x.branches) < x.c.limits.Branches {
+		x.pending = targets
+		return
+	}
 	for _, t := range targets {
 		if len(x.branches)+len(x.pending) >= x.c.limits.Branches {
 			x.c.stats.branchesDropped.Add(1)

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -185,13 +186,9 @@ func (c *Core) carry(r *request, w way) {
 
 // carryUser sends a request to the phones of a user: those of this node, and where allowed those of others.
 func (c *Core) carryUser(r *request, w way) {
-	var targets []Target
-	for _, t := range c.cfg.Edge.Bindings(w.aor) {
-		if w.hasGRUU && (w.gruu == "" || t.ID != w.gruu) {
-			continue
-		}
-		targets = append(targets, t)
-	}
+	targets := slices.DeleteFunc(c.cfg.Edge.Bindings(w.aor), func(t Target) bool {
+		return w.hasGRUU && (w.gruu == "" || t.ID != w.gruu)
+	})
 	local := w.hasGRUU && len(targets) > 0 // a GRUU names one device (RFC 5627 §3.4): it is here
 	if !w.lookup || local {
 		if len(targets) == 0 {
@@ -223,7 +220,7 @@ func (c *Core) carryOut(r *request, w way) {
 	}
 	uri := r.uri
 	if len(r.routes) > 0 {
-		uri = r.routes[0].uri
+		uri = *r.routes[0].uri
 	}
 	x := c.newContext(r, w)
 	x.begin(nil, func() (stop func(), err error) {

@@ -25,7 +25,11 @@ var _ transaction.ClientHandler = (*branch)(nil)
 
 // start makes a branch for a target.
 func (x *responseContext) start(t Target, share int) {
-	b := &branch{x: x, target: t, breadth: share}
+	b := &x.first
+	if len(x.branches) > 0 {
+		b = new(branch)
+	}
+	*b = branch{x: x, target: t, breadth: share}
 	x.branches = append(x.branches, b)
 	x.running++
 	if t.Node == "" {

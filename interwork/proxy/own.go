@@ -43,6 +43,9 @@ func (o *own) stamp(f flow.Flow) flow.Addr {
 		return flow.Addr{Host: o.node}
 	}
 	a := f.Local()
+	if d, ok := f.(flow.Dialled); ok {
+		a = d.Reach()
+	}
 	if o.advertise != "" && (a.Host == "0.0.0.0" || a.Host == "::") {
 		a.Host = o.advertise
 	}

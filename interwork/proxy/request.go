@@ -35,13 +35,17 @@ type request struct {
 	proxyRequire   []string
 	maxForwards    int // -1: none
 	breadth        int // -1: none
-	loop           string
+	loop           loopHash
+
+	// Room for what most requests have, so that they take no more memory than this.
+	viaRoom   [2]*sip.ViaHeader
+	routeRoom [3]route
 }
 
 // route is one Route value: its URI and its text as it stood, for an unchanged copy. The text of the topmost value is
 // made only when it is needed, which it is not for our own.
 type route struct {
-	uri  sip.Uri
+	uri  *sip.Uri
 	text string
 	h    *sip.RouteHeader
 }
@@ -63,6 +67,7 @@ const (
 // them parsed and change nothing. ok is false for a request that no strict reader lets through.
 func readRequest(f flow.Flow, req *sip.Request) (r *request, ok bool) {
 	r = &request{req: req, flow: f, uri: req.Recipient, maxForwards: -1, breadth: -1}
+	r.vias, r.routes = r.viaRoom[:0], r.routeRoom[:0]
 	from, to, id, cseq := req.From(), req.To(), req.CallID(), req.CSeq()
 	if from == nil || to == nil || id == nil || cseq == nil || req.Via() == nil {
 		return r, false
@@ -77,7 +82,7 @@ func readRequest(f flow.Flow, req *sip.Request) (r *request, ok bool) {
 			r.vias = append(r.vias, h)
 			continue
 		case *sip.RouteHeader:
-			r.routes = append(r.routes, route{uri: h.Address, h: h})
+			r.routes = append(r.routes, route{uri: &h.Address, h: h})
 			continue
 		case *sip.MaxForwardsHeader:
 			r.maxForwards = int(*h)
@@ -125,8 +130,8 @@ func appendRoutes(rs []route, line string) ([]route, bool) {
 		if text == "" {
 			continue
 		}
-		var u sip.Uri
-		if _, err := sip.ParseAddressValue(text, &u, nil); err != nil || u.Host == "" && u.Raw() == "" {
+		u := new(sip.Uri)
+		if _, err := sip.ParseAddressValue(text, u, nil); err != nil || u.Host == "" && u.Raw() == "" {
 			return rs, false
 		}
 		rs = append(rs, route{uri: u, text: text})

@@ -21,9 +21,9 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 		target = *uri
 		target.Headers = nil // a Contact's headers are not applied (§19.1.5)
 	}
-	if len(routes) > 0 && !hasParam(&routes[0].uri, "lr") { // the next hop is a strict router (§16.6 step 6)
+	if len(routes) > 0 && !hasParam(routes[0].uri, "lr") { // the next hop is a strict router (§16.6 step 6)
 		last := route{text: "<" + target.String() + ">"}
-		target = routes[0].uri
+		target = *routes[0].uri
 		routes = append(append(make([]route, 0, len(routes)), routes[1:]...), last)
 	}
 	fwd := sip.NewRequest(r.req.Method, target)
@@ -116,10 +116,15 @@ func (c *Core) via(r *request, out flow.Flow) *sip.ViaHeader {
 	if !out.Edge() {
 		transport = "TLS" // the stream is authenticated and encrypted; every SIP stack knows this token
 	}
-	return &sip.ViaHeader{
-		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: transport, Host: at.Host, Port: at.Port,
-		Params: sip.HeaderParams{{K: "branch", V: c.branches.make(r.vias[0], r.loop)}},
+	v := new(struct {
+		sip.ViaHeader
+		params [1]sip.HeaderKV
+	})
+	v.params[0] = sip.HeaderKV{K: "branch", V: c.branches.make(r.vias[0], r.loop)}
+	v.ViaHeader = sip.ViaHeader{
+		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: transport, Host: at.Host, Port: at.Port, Params: v.params[:],
 	}
+	return &v.ViaHeader
 }
 
 // formsDialog says whether this node wants to stay on the path of what the request begins.
@@ -161,22 +166,18 @@ func (c *Core) recordRoutes(r *request, out flow.Flow) []string {
 
 func (c *Core) phoneSide(f flow.Flow, token string) string {
 	at := c.own.stamp(f)
-	var b strings.Builder
-	b.Grow(96)
-	b.WriteString("<sip:")
+	var buf [256]byte
+	b := append(buf[:0], "<sip:"...)
 	if token != "" {
-		b.WriteString(token)
-		b.WriteByte('@')
+		b = append(append(b, token...), '@')
 	}
-	b.WriteString(bracket(at.Host))
+	b = append(b, bracket(at.Host)...)
 	if at.Port != 0 {
-		b.WriteByte(':')
-		b.WriteString(strconv.Itoa(at.Port))
+		b = strconv.AppendInt(append(b, ':'), int64(at.Port), 10)
 	}
-	b.WriteString(";transport=")
-	b.WriteString(strings.ToLower(string(f.Transport())))
-	b.WriteString(";lr>")
-	return b.String()
+	b = append(b, ";transport="...)
+	b = append(b, strings.ToLower(string(f.Transport()))...)
+	return string(append(b, ";lr>"...))
 }
 
 func (c *Core) peerSide(token string) string {

@@ -10,8 +10,9 @@ import (
 func (c *Core) unroute(r *request) {
 	// A strict router put our Record-Route value into the Request-URI and the real target at the end of the routes.
 	if n := len(r.routes); n > 0 && hasParam(&r.uri, "lr") && c.own.uri(&r.uri, r.flow) {
-		ours := route{uri: r.uri}
-		r.uri = r.routes[n-1].uri
+		own := r.uri
+		ours := route{uri: &own}
+		r.uri = *r.routes[n-1].uri
 		r.routes = append([]route{ours}, r.routes[:n-1]...)
 		r.strict = true
 	}
@@ -19,7 +20,7 @@ func (c *Core) unroute(r *request) {
 	if r.flow.Edge() {
 		in = EndpointOf(r.flow)
 	}
-	for len(r.routes) > 0 && c.own.uri(&r.routes[0].uri, r.flow) {
+	for len(r.routes) > 0 && c.own.uri(r.routes[0].uri, r.flow) {
 		if user := r.routes[0].uri.User; user != "" {
 			// The values of the sender's side come first, so the last token that is not his own is the far side's.
 			if tok, ok := c.tokens.read(user, r.callID); ok {
@@ -115,7 +116,7 @@ func (c *Core) decide(r *request) way {
 
 // decideRoute follows the topmost Route value that is not ours.
 func (c *Core) decideRoute(r *request, edge bool) way {
-	next := &r.routes[0].uri
+	next := r.routes[0].uri
 	node, ok := overlay.ParseNodeName(next.Host, c.cfg.OID)
 	switch {
 	case !edge:

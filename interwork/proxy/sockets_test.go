@@ -28,7 +28,7 @@ func (r *registrar) Register(tx *transaction.Server, req *sip.Request) {
 func TestSockets(t *testing.T) {
 	sockets := &Listeners{}
 	edge := &registrar{fixed{sockets: sockets}}
-	pc := listen(t)
+	pc := listenUDP(t).UDPConn
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer callee.Close()
-	caller := listen(t)
+	caller := listenUDP(t).UDPConn
 	defer caller.Close()
 	me, you := caller.LocalAddr().String(), callee.LocalAddr().String()
 	deadline := time.Now().Add(20 * time.Second)
@@ -91,7 +91,7 @@ func TestSockets(t *testing.T) {
 	if b := next(); !bytes.HasPrefix(b, []byte("SIP/2.0 200")) {
 		t.Fatalf("%s", b)
 	}
-	say(fmt.Appendf(nil, benchInvite, me, 1, len(benchSDP), benchSDP))
+	say(fmt.Appendf(nil, benchInvite, me, 1, len(benchSDP), benchSDP, "UDP"))
 	inv := next()
 	for _, status := range []string{"180 Ringing", "200 OK"} {
 		if _, err := callee.Write(uasReply(inv, status, you)); err != nil {
@@ -99,14 +99,14 @@ func TestSockets(t *testing.T) {
 		}
 	}
 	ok := heard("200")
-	say(uacNext(ok, "ACK", "a1", me, you))
+	say(uacNext(ok, "ACK", "UDP", "a1", me, you))
 	if b := next(); !bytes.HasPrefix(b, []byte("ACK sip:bob@"+you)) {
 		t.Fatalf("%s", b)
 	}
 	if n := len(core.Calls()); n != 1 {
 		t.Errorf("%d calls in progress", n)
 	}
-	say(uacNext(ok, "BYE", "b1", me, you))
+	say(uacNext(ok, "BYE", "UDP", "b1", me, you))
 	if _, err := callee.Write(uasReply(next(), "200 OK", you)); err != nil {
 		t.Fatal(err)
 	}

@@ -46,25 +46,27 @@ func (c *Core) HandleAck(f flow.Flow, req *sip.Request) {
 	default:
 		return
 	}
-	send := func(f flow.Flow) {
-		if !secureEnough(r, f) {
-			return
-		}
-		if err := c.layer.Send(f, c.rewrite(r, f, &t.URI, 0)); err != nil {
-			c.log.Debug("ack not sent", "err", err)
-		}
-	}
 	if t.Node == "" {
-		send(t.Flow)
+		c.sendAck(r, t.Flow, &t.URI)
 		return
 	}
+	uri := t.URI
 	now, err := c.outbox.to(t.Node, t.Addrs, func(f flow.Flow, err error) {
 		if err == nil {
-			send(f)
+			c.sendAck(r, f, &uri)
 		}
 	})
 	if err == nil && now != nil {
-		send(now)
+		c.sendAck(r, now, &uri)
+	}
+}
+
+func (c *Core) sendAck(r *request, f flow.Flow, uri *sip.Uri) {
+	if !secureEnough(r, f) {
+		return
+	}
+	if err := c.layer.Send(f, c.rewrite(r, f, uri, 0)); err != nil {
+		c.log.Debug("ack not sent", "err", err)
 	}
 }
 

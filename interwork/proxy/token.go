@@ -76,7 +76,8 @@ func (t *tokens) make(e Endpoint, party [tokenParty]byte, callID string) string 
 	b = appendAddr(b, local)
 	b = appendAddr(b, remote)
 	sum := t.sum(b, callID)
-	return base64.RawURLEncoding.EncodeToString(append(b, sum[:tokenMAC]...))
+	var text [2 * maxToken]byte
+	return string(base64.RawURLEncoding.AppendEncode(text[:0], append(b, sum[:tokenMAC]...)))
 }
 
 func appendAddr(b []byte, a netip.AddrPort) []byte {

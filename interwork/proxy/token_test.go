@@ -124,7 +124,7 @@ func TestSplitList(t *testing.T) {
 func TestBranchProof(t *testing.T) {
 	b := branches{key: deriveMAC(bytes.Repeat([]byte{1}, 32), "branch")}
 	below := &sip.ViaHeader{Host: "192.0.2.1", Port: 5060, Params: sip.HeaderParams{{K: "branch", V: "z9hG4bK1"}, {K: "rport", V: "9"}}}
-	s := b.make(below, "0123456789abcdef")
+	s := b.make(below, loopHash([]byte("0123456789abcdef")))
 	if !b.proves(s, below) {
 		t.Error("the proof of our own branch does not hold")
 	}
@@ -138,7 +138,7 @@ func TestBranchProof(t *testing.T) {
 			t.Errorf("the proof holds for %v", other)
 		}
 	}
-	if first, second := b.make(below, ""), b.make(below, ""); first == second {
+	if first, second := b.make(below, loopHash{}), b.make(below, loopHash{}); first == second {
 		t.Error("two branches are equal")
 	}
 }

@@ -28,13 +28,16 @@ const (
 	branchLen    = len(branchPrefix) + 3*partLen
 )
 
+// loopHash is the loop part of a branch.
+type loopHash [partLen]byte
+
 // make gives a fresh branch for a request whose topmost Via is below and whose loop hash is loop.
-func (b *branches) make(below *sip.ViaHeader, loop string) string {
+func (b *branches) make(below *sip.ViaHeader, loop loopHash) string {
 	var buf [branchLen]byte
 	out := append(buf[:0], branchPrefix...)
 	out = appendHex(out, rand.Uint64())
 	out = b.proof(out, below)
-	out = append(out, loop...)
+	out = append(out, loop[:]...)
 	return string(out)
 }
 
@@ -71,7 +74,7 @@ func (b *branches) proves(branch string, below *sip.ViaHeader) bool {
 }
 
 // loop gives the loop part for a request after its own routes are off.
-func (b *branches) loop(r *request) string {
+func (b *branches) loop(r *request) (out loopHash) {
 	var h maphash.Hash
 	h.SetSeed(b.seed)
 	w := func(s string) { h.WriteString(s); h.WriteByte(0) }
@@ -96,15 +99,15 @@ func (b *branches) loop(r *request) string {
 	} else {
 		w("peer") // §4.2.1: where a request came from decides here what is done with it
 	}
-	var buf [partLen]byte
-	return string(appendHex(buf[:0], h.Sum64()))
+	appendHex(out[:0], h.Sum64())
+	return out
 }
 
 // looped says whether one of the request's Vias was written by this node for the same decision.
-func (b *branches) looped(vias []*sip.ViaHeader, loop string) bool {
+func (b *branches) looped(vias []*sip.ViaHeader, loop loopHash) bool {
 	for _, v := range vias {
 		br, _ := v.Params.Get("branch")
-		if len(br) == branchLen && br[branchLen-partLen:] == loop {
+		if len(br) == branchLen && br[branchLen-partLen:] == string(loop[:]) {
 			return true
 		}
 	}

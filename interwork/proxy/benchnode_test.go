@@ -1,0 +1,141 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
+)
+
+// warmUp is how many calls are made before anything is measured.
+const warmUp = 200
+
+// benchNode measures a node in a process of its own.
+func benchNode(b *testing.B, network string) {
+	target, begin := ends(b, network)
+	n := startNode(b, network, target)
+	c := begin(n.addr)
+	if err := c.calls(warmUp); err != nil {
+		b.Fatal(err)
+	}
+	cpu, allocs := n.used()
+	b.ResetTimer()
+	if err := c.calls(b.N); err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	cpu1, allocs1 := n.used()
+	b.ReportMetric(perCall(cpu1-cpu, b.N), "cpu-µs/call")
+	b.ReportMetric(float64(allocs1-allocs)/float64(b.N), "allocs/call")
+}
+
+func perCall(d time.Duration, calls int) float64 {
+	return float64(d.Nanoseconds()) / 1000 / float64(calls)
+}
+
+// nodeProcess is a node in a process of its own.
+type nodeProcess struct {
+	b     *testing.B
+	addr  netip.AddrPort
+	stdin io.WriteCloser
+	lines *bufio.Scanner
+}
+
+// startNode starts one whose only phone is at target.
+func startNode(b *testing.B, network, target string) *nodeProcess {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestBenchProxyProcess$")
+	cmd.Env = append(os.Environ(), "P2PSIP_BENCH_NODE="+network+" "+target)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		stdin.Close()
+		_ = cmd.Wait()
+	})
+	n := &nodeProcess{b: b, stdin: stdin, lines: bufio.NewScanner(stdout)}
+	n.lines.Scan()
+	if n.addr, err = netip.ParseAddrPort(strings.TrimSpace(n.lines.Text())); err != nil {
+		b.Fatalf("the node says %q", n.lines.Text())
+	}
+	return n
+}
+
+// used gives the CPU time and the allocations of the node's process so far.
+func (n *nodeProcess) used() (cpu time.Duration, allocs uint64) {
+	fmt.Fprintln(n.stdin, "now")
+	n.lines.Scan()
+	if _, err := fmt.Sscan(n.lines.Text(), &cpu, &allocs); err != nil {
+		n.b.Fatalf("the node says %q", n.lines.Text())
+	}
+	return cpu, allocs
+}
+
+// TestBenchProxyProcess is the node of BenchmarkCall. It prints its address, then for every line on its input what it has
+// used so far: CPU time in nanoseconds and allocations.
+func TestBenchProxyProcess(t *testing.T) {
+	network, target, ok := strings.Cut(os.Getenv("P2PSIP_BENCH_NODE"), " ")
+	if !ok {
+		t.Skip("started by BenchmarkCall only")
+	}
+	remote := netip.MustParseAddrPort(target)
+	sockets := &Listeners{}
+	f := &fixed{sockets: sockets, target: Target{Q: 1000, ID: "d",
+		URI: sip.Uri{Scheme: "sip", User: "bob", Host: remote.Addr().String(), Port: int(remote.Port())}}}
+	if network == "udp" {
+		pc := listenUDP(t)
+		core := benchCore(t, f, flow.AddrFrom(pc.LocalAddr().(*net.UDPAddr).AddrPort()))
+		defer core.Close()
+		u := flow.ListenUDP(pc.UDPConn, core.Layer(), flow.Options{})
+		defer u.Close()
+		sockets.AddUDP(u)
+		f.target.Flow = u.To(remote)
+	} else {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		core := benchCore(t, f, flow.AddrFrom(ln.Addr().(*net.TCPAddr).AddrPort()))
+		defer core.Close()
+		s := flow.ListenTCP(ln, core.Layer(), flow.Options{})
+		defer s.Close()
+		sockets.AddStream(s)
+		if f.target.Flow, err = s.Dial(context.Background(), flow.AddrFrom(remote)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if network == "udp" {
+		fmt.Println(sockets.udp[0].Local())
+	} else {
+		fmt.Println(sockets.streams[0].Local())
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var ru syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+			t.Fatal(err)
+		}
+		var ms runtime.MemStats
+		runtime.ReadMemStats(&ms)
+		fmt.Println(ru.Utime.Nano()+ru.Stime.Nano(), ms.Mallocs)
+	}
+}
