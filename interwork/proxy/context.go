@@ -182,6 +182,14 @@ func (x *responseContext) lost() {
 	}
 	x.answered, x.cancelled = true, true
 	x.abandon()
+	x.settle()
+}
+
+// settle lets go of all that is not needed to forward further 2xx. Called under x.mu after the final response.
+func (x *responseContext) settle() {
+	x.r.forget()
+	x.best, x.auth = result{}, nil
+	x.first.target = Target{}
 }
 
 // abandon cancels what runs and forgets what waits. Called under x.mu.
@@ -275,6 +283,7 @@ func (x *responseContext) endSearch() {
 
 // finish answers upstream with the best there is. Called under x.mu when no branch runs and none can come.
 func (x *responseContext) finish() {
+	defer x.settle()
 	x.answered = true
 	if x.stopSearch != nil {
 		x.stopSearch()

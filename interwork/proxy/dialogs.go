@@ -45,9 +45,15 @@ func callKeyOf(id, from, to string) callKey {
 	return callKey{id, from, to}
 }
 
+// clone gives the key in memory of its own: what a message was read from should not live as long as a call.
+func (k callKey) clone() callKey {
+	text := k.id + k.a + k.b
+	return callKey{text[:len(k.id)], text[len(k.id) : len(k.id)+len(k.a)], text[len(k.id)+len(k.a):]}
+}
+
 // seen takes note of a final response; to is its To header.
 func (t *calls) seen(r *request, status int, to *sip.ToHeader) {
-	method := r.req.Method
+	method := r.method
 	switch {
 	case method == sip.INVITE && status < 300:
 	case method == sip.BYE && status != 401 && status != 407:
@@ -78,13 +84,9 @@ func (t *calls) seen(r *request, status int, to *sip.ToHeader) {
 	if len(t.table) >= t.max {
 		t.drop(t.order.Front())
 	}
-	entry := &callEntry{key: key, last: now, Call: Call{CallID: r.callID, Since: now}}
-	if h := r.req.From(); h != nil {
-		entry.From = h.Address.Addr()
-	}
-	if h := r.req.To(); h != nil {
-		entry.To = h.Address.Addr()
-	}
+	key = key.clone()
+	entry := &callEntry{key: key, last: now, Call: Call{CallID: key.id, Since: now}}
+	entry.From, entry.To = r.addresses()
 	t.table[key] = t.order.PushBack(entry)
 }
 

@@ -131,6 +131,7 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		x.reply(res)
 		if first {
 			x.abandon()
+			x.settle()
 		}
 		return
 	}

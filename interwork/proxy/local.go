@@ -7,7 +7,7 @@ const allow = "OPTIONS, REGISTER"
 
 // serve answers a request for this node itself: no user part, nothing to route to (§16.3 and §11).
 func (c *Core) serve(r *request) {
-	switch r.req.Method {
+	switch r.method {
 	case sip.OPTIONS:
 		c.answer(r, 200, "OK",
 			sip.NewHeader("Allow", allow),

@@ -13,9 +13,10 @@ import (
 // request is a request as it arrived, read once. The sip.Request itself is never changed: retransmissions and responses
 // need it as it was.
 type request struct {
-	req  *sip.Request
-	flow flow.Flow
-	tx   *transaction.Server // nil for an ACK
+	req    *sip.Request // nil once it has its final response
+	method sip.RequestMethod
+	flow   flow.Flow
+	tx     *transaction.Server // nil for an ACK
 
 	uri     sip.Uri // the Request-URI, after strict routing is undone
 	vias    []*sip.ViaHeader
@@ -36,6 +37,7 @@ type request struct {
 	maxForwards    int // -1: none
 	breadth        int // -1: none
 	loop           loopHash
+	parties        [2]string // From and To as addresses, once somebody has asked for them
 
 	// Room for what most requests have, so that they take no more memory than this.
 	viaRoom   [2]*sip.ViaHeader
@@ -66,7 +68,7 @@ const (
 // readRequest reads what the proxy needs. It touches every accessor once, so that later readers on other goroutines find
 // them parsed and change nothing. ok is false for a request that no strict reader lets through.
 func readRequest(f flow.Flow, req *sip.Request) (r *request, ok bool) {
-	r = &request{req: req, flow: f, uri: req.Recipient, maxForwards: -1, breadth: -1}
+	r = &request{req: req, method: req.Method, flow: f, uri: req.Recipient, maxForwards: -1, breadth: -1}
 	r.vias, r.routes = r.viaRoom[:0], r.routeRoom[:0]
 	from, to, id, cseq := req.From(), req.To(), req.CallID(), req.CSeq()
 	if from == nil || to == nil || id == nil || cseq == nil || req.Via() == nil {
@@ -122,6 +124,23 @@ func readRequest(f flow.Flow, req *sip.Request) (r *request, ok bool) {
 		}
 	}
 	return r, len(r.vias) <= maxVias && len(r.routes) <= maxRoutes
+}
+
+// addresses gives From and To without parameters.
+func (r *request) addresses() (from, to string) {
+	if r.parties[0] == "" && r.req != nil {
+		r.parties = [2]string{r.req.From().Address.Addr(), r.req.To().Address.Addr()}
+	}
+	return r.parties[0], r.parties[1]
+}
+
+// forget lets go of what nobody needs after the final response, when the request waits only for further 2xx.
+func (r *request) forget() {
+	r.tx.Forget()
+	r.req, r.vias, r.routes = nil, nil, nil
+	r.uri = sip.Uri{}
+	clear(r.viaRoom[:])
+	clear(r.routeRoom[:])
 }
 
 // appendRoutes reads the values of one Route line.

@@ -26,7 +26,7 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 		target = *routes[0].uri
 		routes = append(append(make([]route, 0, len(routes)), routes[1:]...), last)
 	}
-	fwd := sip.NewRequest(r.req.Method, target)
+	fwd := sip.NewRequest(r.method, target)
 	fwd.AppendHeader(c.via(r, out))
 
 	stamps := c.recordRoutes(r, out)
@@ -129,7 +129,7 @@ func (c *Core) via(r *request, out flow.Flow) *sip.ViaHeader {
 
 // formsDialog says whether this node wants to stay on the path of what the request begins.
 func (r *request) formsDialog() bool {
-	switch r.req.Method {
+	switch r.method {
 	case sip.INVITE, sip.SUBSCRIBE, sip.REFER:
 		return r.toTag == ""
 	case sip.NOTIFY:

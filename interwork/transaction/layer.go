@@ -188,7 +188,7 @@ func (l *Layer) request(f flow.Flow, req *sip.Request) {
 		_ = l.Send(f, res)
 		return
 	}
-	s = &Server{l: l, key: key, flow: f, req: req, invite: req.Method == sip.INVITE, born: time.Now()}
+	s = &Server{l: l, key: key, flow: f, method: req.Method, req: req, invite: req.Method == sip.INVITE, born: time.Now()}
 	s.repeat.bell, s.end.bell = s, s
 	l.servers[key] = s
 	l.sources[key.remote]++
@@ -351,7 +351,7 @@ func (l *Layer) dropClient(c *Client) {
 // age ends server transactions whose user has forgotten them.
 func (l *Layer) age() {
 	for _, s := range l.allServers(time.Now().Add(-l.t.Age)) {
-		l.log.Warn("request never answered", "method", s.req.Method, "from", s.flow.Remote())
+		l.log.Warn("request never answered", "method", s.method, "from", s.flow.Remote())
 		s.Terminate()
 	}
 	l.smu.Lock()

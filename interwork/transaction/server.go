@@ -42,12 +42,13 @@ type Server struct {
 	l      *Layer
 	key    serverKey
 	flow   flow.Flow
-	req    *sip.Request
+	method sip.RequestMethod
 	invite bool
 	born   time.Time
 
 	mu        sync.Mutex // guards all below
-	user      any        // what SetUser kept, until the final response
+	req       *sip.Request
+	user      any // what SetUser kept, until the final response
 	state     state
 	last      []byte // the response to repeat, in wire form
 	lastRes   *sip.Response
@@ -60,8 +61,22 @@ type Server struct {
 
 var _ bell = (*Server)(nil)
 
-// Request gives the request as it arrived. It must not be changed.
-func (s *Server) Request() *sip.Request { return s.req }
+// Request gives the request as it arrived, nil after Forget. It must not be changed.
+func (s *Server) Request() *sip.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.req
+}
+
+// Forget lets go of the request. A user calls it who has answered and needs it no more: the transaction stays for another
+// 64*T1, only to take up retransmissions.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state >= stateAccepted {
+		s.req = nil
+	}
+}
 
 // Flow gives the flow on which the request arrived and the responses leave.
 func (s *Server) Flow() flow.Flow { return s.flow }
@@ -119,7 +134,7 @@ func (s *Server) Respond(res *sip.Response) error {
 			_, err := s.send(res, false)
 			return err
 		}
-		return fmt.Errorf("respond %d to %s: %w", status, s.req.Method, ErrTerminated)
+		return fmt.Errorf("respond %d to %s: %w", status, s.method, ErrTerminated)
 	}
 	if !s.invite {
 		return s.respondOther(res)
@@ -280,7 +295,7 @@ func (s *Server) send(res *sip.Response, keep bool) (wire []byte, err error) {
 		wire = bytes.Clone(buf.B)
 	}
 	if err := s.flow.Send(buf.B); err != nil {
-		return wire, fmt.Errorf("respond %d to %s from %s: %w", res.StatusCode, s.req.Method, s.flow.Remote(), err)
+		return wire, fmt.Errorf("respond %d to %s from %s: %w", res.StatusCode, s.method, s.flow.Remote(), err)
 	}
 	return wire, nil
 }
