@@ -3,7 +3,6 @@ package flow
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"time"
 
@@ -105,23 +104,24 @@ func (c *conn) read() {
 	for {
 		m, err := c.in.Next()
 		c.started = time.Time{}
-		var e *message.Error
-		switch {
-		case err == nil:
+		switch err {
+		case nil:
 			c.speaks()
 			stamp(m, c.remote)
 			c.s.g.message(c, c.source, m)
-		case err == message.ErrPing:
+			continue
+		case message.ErrPing:
 			if c.Send(pong) == ErrFull {
 				return // pings without end and reads nothing
 			}
-		case errors.As(err, &e):
-			c.s.g.malformed(c, e)
-			if e.Fatal {
-				c.drain()
-				return
-			}
-		default:
+			continue
+		}
+		e := c.s.g.refused(c, err)
+		if e == nil {
+			return
+		}
+		if e.Fatal {
+			c.drain()
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"errors"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -29,6 +30,15 @@ func (g *guard) message(f Flow, source string, m sip.Message) {
 	m.SetTransport(string(f.Transport()))
 	m.SetSource(source)
 	g.h.HandleMessage(f, m)
+}
+
+// refused tells the handler of a message that package message has refused. It gives nil for an error of another kind.
+func (g *guard) refused(f Flow, err error) *message.Error {
+	var e *message.Error
+	if errors.As(err, &e) {
+		g.malformed(f, e)
+	}
+	return e
 }
 
 func (g *guard) malformed(f Flow, e *message.Error) {

@@ -84,11 +84,9 @@ func (f *peerFlow) read() {
 
 func (f *peerFlow) deliver(b []byte) {
 	m, err := message.Parse(b, false)
-	var e *message.Error
-	switch {
-	case err == nil:
-		f.g.message(f, f.remote.String(), m)
-	case errors.As(err, &e):
-		f.g.malformed(f, e)
+	if err != nil {
+		f.g.refused(f, err)
+		return
 	}
+	f.g.message(f, f.remote.String(), m)
 }

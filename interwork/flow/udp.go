@@ -154,16 +154,14 @@ func (u *UDP) datagram(b []byte, from netip.AddrPort) {
 	case '\r', '\n': // what many phones send to keep a NAT open
 		return
 	}
-	f := u.To(from).(udpFlow)
+	f := u.To(from)
 	m, err := message.Parse(b, true)
-	var e *message.Error
-	switch {
-	case err == nil:
-		stamp(m, f.remote)
-		u.g.message(f, f.source, m)
-	case errors.As(err, &e):
-		u.g.malformed(f, e)
+	if err != nil {
+		u.g.refused(f, err)
+		return
 	}
+	stamp(m, f.Remote())
+	u.g.message(f, f.(udpFlow).source, m)
 }
 
 // udpFlow is an address on a socket.

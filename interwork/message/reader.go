@@ -43,8 +43,11 @@ func (r *Reader) Next() (sip.Message, error) {
 		return nil, r.err
 	}
 	m, err := r.next()
+	if err == nil {
+		return m, nil
+	}
 	var e *Error
-	if err != nil && err != ErrPing && (!errors.As(err, &e) || e.Fatal) {
+	if err != ErrPing && (!errors.As(err, &e) || e.Fatal) {
 		r.err, r.buf = err, nil
 		if e != nil {
 			r.err = io.ErrUnexpectedEOF // the refusal is said once; nothing can be read after it

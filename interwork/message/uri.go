@@ -36,11 +36,12 @@ func readURI(mem *memory, s string) (u sip.Uri, f *fault) {
 			return u, bad("malformed URI")
 		}
 		// sipgo keeps the uninterpreted part in a private field and takes only letters for a scheme.
-		if err := sip.ParseUri("other:"+rest, &u); err != nil {
+		var other sip.Uri // its address is taken, which is why it is not u
+		if err := sip.ParseUri("other:"+rest, &other); err != nil {
 			return u, bad("malformed URI")
 		}
-		u.Scheme = strings.ToLower(scheme)
-		return u, nil
+		other.Scheme = strings.ToLower(scheme)
+		return other, nil
 	}
 
 	if at := strings.IndexByte(rest, '@'); at >= 0 {

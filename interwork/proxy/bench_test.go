@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,15 +37,29 @@ func BenchmarkCall(b *testing.B) {
 
 // fixed is everything around a core: one binding, no overlay.
 type fixed struct {
+	mu      sync.Mutex // guards target
 	target  Target
 	sockets Sockets
 }
 
+func (f *fixed) phone() Target {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.target
+}
+
+// reached sets the flow to the phone.
+func (f *fixed) reached(to flow.Flow) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.target.Flow = to
+}
+
 func (f *fixed) Admit(*transaction.Server, *sip.Request, bool) bool { return true }
 func (f *fixed) Register(*transaction.Server, *sip.Request)         {}
-func (f *fixed) Bindings(overlay.AOR) []Target                      { return []Target{f.target} }
+func (f *fixed) Bindings(overlay.AOR) []Target                      { return []Target{f.phone()} }
 func (f *fixed) Owns(overlay.AOR) bool                              { return true }
-func (f *fixed) Contact(sip.Uri) (Target, bool)                     { return f.target, true }
+func (f *fixed) Contact(sip.Uri) (Target, bool)                     { return f.phone(), true }
 func (f *fixed) Locate(context.Context, overlay.AOR) Search         { return &scripted{} }
 func (f *fixed) Living(overlay.NodeID) (flow.Flow, bool)            { return nil, false }
 func (f *fixed) Flow(e Endpoint) (flow.Flow, bool)                  { return f.sockets.Flow(e) }

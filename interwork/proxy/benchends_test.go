@@ -168,7 +168,7 @@ func (c *caller) calls(total int) error {
 
 // ends gives the caller and the callee of a benchmark. target is the callee's address, which a proxy under test has to be
 // told; begin connects the caller to that proxy.
-func ends(b *testing.B, network string) (target string, begin func(proxy netip.AddrPort) *caller) {
+func ends(b testing.TB, network string) (target string, begin func(proxy netip.AddrPort) *caller) {
 	var wg sync.WaitGroup
 	b.Cleanup(wg.Wait)
 	if network == "udp" {

@@ -102,6 +102,7 @@ func startKamailio(b *testing.B, path, target string) kamailio {
 		b.Fatal(err)
 	}
 	var said bytes.Buffer
+	// With its default allocator, which is made for finding faults, Kamailio takes three times as long.
 	cmd := exec.Command(path, "-DD", "-E", "-f", config, "-Y", dir, "-w", dir, "-m", "1024", "-M", "16", "-x", "fm", "-X", "fm")
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -111,7 +112,6 @@ func startKamailio(b *testing.B, path, target string) kamailio {
 	b.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
-		os.WriteFile("/tmp/ksaid", said.Bytes(), 0o600)
 	})
 	probe := listenUDP(b)
 	defer probe.Close()

@@ -98,37 +98,8 @@ func TestBenchProxyProcess(t *testing.T) {
 	if !ok {
 		t.Skip("started by BenchmarkCall only")
 	}
-	remote := netip.MustParseAddrPort(target)
-	sockets := &Listeners{}
-	f := &fixed{sockets: sockets, target: Target{Q: 1000, ID: "d",
-		URI: sip.Uri{Scheme: "sip", User: "bob", Host: remote.Addr().String(), Port: int(remote.Port())}}}
-	if network == "udp" {
-		pc := listenUDP(t)
-		core := benchCore(t, f, flow.AddrFrom(pc.LocalAddr().(*net.UDPAddr).AddrPort()))
-		defer core.Close()
-		u := flow.ListenUDP(pc.UDPConn, core.Layer(), flow.Options{})
-		defer u.Close()
-		sockets.AddUDP(u)
-		f.target.Flow = u.To(remote)
-	} else {
-		ln, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		core := benchCore(t, f, flow.AddrFrom(ln.Addr().(*net.TCPAddr).AddrPort()))
-		defer core.Close()
-		s := flow.ListenTCP(ln, core.Layer(), flow.Options{})
-		defer s.Close()
-		sockets.AddStream(s)
-		if f.target.Flow, err = s.Dial(context.Background(), flow.AddrFrom(remote)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if network == "udp" {
-		fmt.Println(sockets.udp[0].Local())
-	} else {
-		fmt.Println(sockets.streams[0].Local())
-	}
+	addr, _ := runNode(t, network, target)
+	fmt.Println(addr)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		var ru syscall.Rusage
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
@@ -137,5 +108,57 @@ func TestBenchProxyProcess(t *testing.T) {
 		var ms runtime.MemStats
 		runtime.ReadMemStats(&ms)
 		fmt.Println(ru.Utime.Nano()+ru.Stime.Nano(), ms.Mallocs)
+	}
+}
+
+// runNode runs a node with one socket until the test ends. Its only phone is at target; over TCP it connects to it.
+func runNode(t *testing.T, network, target string) (netip.AddrPort, *Core) {
+	remote := netip.MustParseAddrPort(target)
+	sockets := &Listeners{}
+	f := &fixed{sockets: sockets, target: Target{Q: 1000, ID: "d",
+		URI: sip.Uri{Scheme: "sip", User: "bob", Host: remote.Addr().String(), Port: int(remote.Port())}}}
+	if network == "udp" {
+		pc := listenUDP(t)
+		local := pc.LocalAddr().(*net.UDPAddr).AddrPort()
+		core := benchCore(t, f, flow.AddrFrom(local))
+		t.Cleanup(core.Close)
+		u := flow.ListenUDP(pc.UDPConn, core.Layer(), flow.Options{})
+		t.Cleanup(func() { u.Close() })
+		sockets.AddUDP(u)
+		f.reached(u.To(remote))
+		return local, core
+	}
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := ln.Addr().(*net.TCPAddr).AddrPort()
+	core := benchCore(t, f, flow.AddrFrom(local))
+	t.Cleanup(core.Close)
+	s := flow.ListenTCP(ln, core.Layer(), flow.Options{})
+	t.Cleanup(func() { s.Close() })
+	sockets.AddStream(s)
+	to, err := s.Dial(context.Background(), flow.AddrFrom(remote))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.reached(to)
+	return local, core
+}
+
+// TestCallsOverSockets makes the benchmark's calls, many at a time, and counts what is left of them. Over TCP the node has
+// opened the connection to the callee: what it stamps for that side has to be the port it listens at.
+func TestCallsOverSockets(t *testing.T) {
+	for _, network := range []string{"udp", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			target, begin := ends(t, network)
+			addr, core := runNode(t, network, target)
+			if err := begin(addr).calls(200); err != nil {
+				t.Fatal(err)
+			}
+			if st := core.Stats(); st.Calls != 0 || st.Transactions.Panics+st.Panics+st.Strays != 0 || st.Forwarded != 2*200 {
+				t.Errorf("%+v", st)
+			}
+		})
 	}
 }

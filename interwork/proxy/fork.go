@@ -40,14 +40,15 @@ func (x *responseContext) start(t Target, share int) {
 		b.send(t.Flow)
 		return
 	}
-	now, err := x.c.outbox.to(t.Node, t.Addrs, func(f flow.Flow, err error) {
+	node := t.Node
+	now, err := x.c.outbox.to(node, t.Addrs, func(f flow.Flow, err error) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if b.done {
 			return
 		}
 		if err != nil {
-			x.c.log.Debug("node not reached", "node", t.Node, "err", err)
+			x.c.log.Debug("node not reached", "node", node, "err", err)
 			b.fail(480, "Temporarily Unavailable")
 		} else {
 			b.send(f)

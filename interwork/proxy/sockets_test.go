@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func (r *registrar) Register(tx *transaction.Server, req *sip.Request) {
 // TestSockets makes a call over real sockets: the caller on UDP, the callee on TCP.
 func TestSockets(t *testing.T) {
 	sockets := &Listeners{}
-	edge := &registrar{fixed{sockets: sockets}}
+	edge := &registrar{fixed: fixed{sockets: sockets}}
 	pc := listenUDP(t).UDPConn
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -128,4 +129,32 @@ func TestSockets(t *testing.T) {
 	}
 	callee.Close()
 	_, _ = io.Copy(io.Discard, callee)
+}
+
+// TestPhoneGone: the caller of a phone whose socket is closed hears so at once, and not after 32 s of repeating.
+func TestPhoneGone(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells which address an error is about")
+	}
+	gone := listenUDP(t)
+	target := gone.local()
+	gone.Close()
+	addr, _ := runNode(t, "udp", target)
+	caller := listenUDP(t)
+	defer caller.Close()
+	caller.far = addr
+	if err := caller.send(fmt.Appendf(nil, benchInvite, caller.local(), 1, len(benchSDP), benchSDP, "UDP")); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, err := caller.receive()
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case bytes.HasPrefix(m, []byte("SIP/2.0 480")):
+			return
+		case !bytes.HasPrefix(m, []byte("SIP/2.0 100")):
+			t.Fatalf("%s", m)
+		}
+	}
 }
