@@ -17,5 +17,7 @@
 // size of the rubbish. A handler that panics costs the message it panicked on. Closing a socket or listener waits for all of
 // its goroutines; a single flow says with Done that it has ended.
 //
+// On Linux a Handler that is an UnreachableHandler hears of UDP addresses where nobody listens.
+//
 // What it never does: it keeps nothing for a UDP source beyond a small table of those heard last, it resolves no names, and it does not decide who may speak.
 package flow

@@ -14,6 +14,11 @@
 // What it never does. It does not route, open connections, or retransmit on a reliable flow; it does not send 408 to a
 // non-INVITE request (RFC 4320 §4.2).
 //
-// Each transaction has one mutex. It is taken after the table's and never while calling out; flows are called under it,
-// which is safe because flow.Flow.Send neither blocks nor calls back.
+// A request whose address nobody listens at fails as soon as the network says so (unreachable datagrams, on Linux).
+//
+// Timers are part of the transactions (clock.go). The messages that are sent are written into buffers used again; kept
+// are only the responses that a retransmitted request asks for.
+//
+// Each transaction has one mutex. It is taken before those of the tables and never while calling out; flows are called under it,
+// which is safe because flow.Flow.Send neither blocks nor calls back. The clock's mutex is the last.
 package transaction
