@@ -29,10 +29,10 @@ type Timing struct {
 var defaultTiming = Timing{
 	Dial:     2 * time.Second,
 	RPC:      3 * time.Second,
-	Hedge:    300 * time.Millisecond,
+	Hedge:    200 * time.Millisecond,
 	Walk:     8 * time.Second,
 	Settle:   300 * time.Millisecond,
-	Alpha:    4,
+	Alpha:    6,
 	Agree:    3,
 	JoinMin:  time.Second,
 	JoinMax:  30 * time.Second,
