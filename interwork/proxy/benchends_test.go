@@ -138,6 +138,7 @@ func (c *caller) invite() {
 // calls makes so many calls, benchWindow at a time, and waits for their ends.
 func (c *caller) calls(total int) error {
 	started, ended := 0, 0
+	answered, over := make(map[string]bool), make(map[string]bool) // a slow machine makes the ends repeat themselves
 	for ; started < min(benchWindow, total); started++ {
 		c.invite()
 	}
@@ -151,12 +152,19 @@ func (c *caller) calls(total int) error {
 		case !bytes.HasPrefix(m, []byte("SIP/2.0 200")):
 			return fmt.Errorf("after %d of %d calls came\n%s", ended, total, m)
 		}
+		id := strings.TrimSuffix(value(m, "Call-ID"), "@phone")
 		if strings.HasSuffix(value(m, "CSeq"), "INVITE") {
-			id := strings.TrimSuffix(value(m, "Call-ID"), "@phone")
 			c.send(uacNext(m, "ACK", c.transport, "a"+id, c.p.local(), c.callee))
-			c.send(uacNext(m, "BYE", c.transport, "b"+id, c.p.local(), c.callee))
+			if !answered[id] {
+				answered[id] = true
+				c.send(uacNext(m, "BYE", c.transport, "b"+id, c.p.local(), c.callee))
+			}
 			continue
 		}
+		if over[id] {
+			continue
+		}
+		over[id] = true
 		ended++
 		if started < total {
 			started++

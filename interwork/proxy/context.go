@@ -301,7 +301,9 @@ func (x *responseContext) finish() {
 		x.c.answer(x.r, x.best.status, x.best.reason)
 		return
 	}
-	x.reply(x.final(res))
+	res = x.final(res)
+	x.c.calls.seen(x.r, res.StatusCode, res.To())
+	x.respond(res)
 }
 
 // nobody is the error when there was no target at all.
@@ -315,9 +317,8 @@ func (x *responseContext) nobody() error {
 	return x.searchErr
 }
 
-// reply sends a final response upstream. Called under x.mu.
-func (x *responseContext) reply(res *sip.Response) {
-	x.c.calls.seen(x.r, res.StatusCode, res.To())
+// respond sends a final response upstream. Called under x.mu.
+func (x *responseContext) respond(res *sip.Response) {
 	if err := x.r.tx.Respond(res); err != nil && !errors.Is(err, transaction.ErrTerminated) {
 		x.c.log.Debug("answer not sent", "err", err)
 	}

@@ -85,3 +85,24 @@ func TestConfigValidate(t *testing.T) {
 		}
 	})
 }
+
+// TestCallsRepeatedAnswer: a 2xx repeated on the way does not bring a call back that is over.
+func TestCallsRepeatedAnswer(t *testing.T) {
+	newWorld(t, func(w *world) {
+		n := w.node(1)
+		alice, bob := n.phone("alice", flow.TransportUDP, 6001, topQ), n.phone("bob", flow.TransportUDP, 6002, topQ)
+		inv, ok := call(alice, bob, "sip:bob@p2psip.example;gr=dev6002")
+		if got := len(n.core.Calls()); got != 1 {
+			t.Fatalf("%d calls", got)
+		}
+		alice.send(alice.within("BYE", inv, ok, true, 2))
+		bob.expect("BYE")
+		bob.send(bob.answer(bob.request("BYE"), 200))
+		alice.expect("200")
+		bob.send(bob.answer(bob.request("INVITE"), 200))
+		alice.expect("200")
+		if got := n.core.Calls(); len(got) != 0 {
+			t.Errorf("calls after the end: %v", got)
+		}
+	})
+}

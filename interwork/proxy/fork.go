@@ -19,6 +19,7 @@ type branch struct {
 	// guarded by x.mu
 	client *transaction.Client
 	done   bool
+	tag    string // the To tag of the last 2xx: another one with it is only a repetition
 }
 
 var _ transaction.ClientHandler = (*branch)(nil)
@@ -129,7 +130,11 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		}
 		first := !x.answered
 		x.answered = true
-		x.reply(res)
+		if tag, _ := res.To().Params.Get("tag"); first || tag != b.tag {
+			b.tag = tag
+			x.c.calls.seen(x.r, status, res.To())
+		}
+		x.respond(res)
 		if first {
 			x.abandon()
 			x.settle()
