@@ -56,7 +56,9 @@ func NewHost(c HostConfig) (host.Host, error) {
 		}
 		addrs = append(addrs, a)
 	}
-	var tcpOptions []any
+	// With SO_REUSEPORT, libp2p's usual way, a second node on the same port would start without an error, and the kernel
+	// would hand it half of the first one's connections.
+	tcpOptions := []any{tcp.DisableReuseport()}
 	if c.Dial != nil {
 		tcpOptions = append(tcpOptions, tcp.WithDialerForAddr(c.Dial))
 	}

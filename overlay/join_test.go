@@ -256,3 +256,15 @@ func mustNode(t *testing.T, c overlay.Config) overlay.NodeID {
 	}
 	return n
 }
+
+// TestOnePortOneNode: a second node on a port that is taken is told so, instead of sharing the first one's connections.
+func TestOnePortOneNode(t *testing.T) {
+	u := overlaytest.New(t, 1, nil)
+	c := u.Config(t, 1)
+	addr, _, _ := strings.Cut(u.Peers[0].Addrs()[0], "/p2p/")
+	c.Listen = []string{addr}
+	if p, err := overlay.Start(c); err == nil {
+		p.Close()
+		t.Error("two nodes listen on one port")
+	}
+}

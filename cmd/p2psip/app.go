@@ -43,10 +43,23 @@ func quiet(commands []*cli.Command) {
 	for _, c := range commands {
 		c.HideHelp = true
 		c.OnUsageError = func(ctx *cli.Context, err error, _ bool) error {
-			return withHint(usagef("%s", flagError(err)), "p2psip %s --help", ctx.Command.FullName())
+			return withHint(usagef("%s", flagError(err)), "p2psip %s --help", commandPath(ctx))
 		}
 		quiet(c.Subcommands)
 	}
+}
+
+// commandPath names a command with those above it, as it is typed.
+func commandPath(c *cli.Context) string {
+	var path []string
+	for _, up := range c.Lineage() {
+		if up.Command != nil && up.Command.Name != "" && up.Command.Name != up.App.Name {
+			if len(path) == 0 || path[0] != up.Command.Name {
+				path = append([]string{up.Command.Name}, path...)
+			}
+		}
+	}
+	return strings.Join(path, " ")
 }
 
 // flagError words what package flag says in this program's manner.
@@ -148,7 +161,7 @@ func distance(a, b string) int {
 // exactArgs checks the number of words behind the options and gives them.
 func exactArgs(c *cli.Context, names ...string) ([]string, error) {
 	got := c.Args().Slice()
-	name := "p2psip " + c.Command.FullName()
+	name := "p2psip " + commandPath(c)
 	switch {
 	case len(got) < len(names):
 		return nil, withHint(usagef("%s needs %s", name, names[len(got)]), "%s --help", name)

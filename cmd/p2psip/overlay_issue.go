@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -130,6 +131,10 @@ func (p *program) issueData(c *cli.Context, a *overlay.Authority, users []overla
 	if err != nil {
 		return err
 	}
+	// Another user for a node that has some is one more, not one instead: their phones are registered there.
+	if old, err := node.LoadCredential(data, a.Document(), p.now()); err == nil {
+		users, roles = union(old.Users(), users), union(old.Roles(), roles)
+	}
 	cred, err := a.Issue(id, users, roles, life, p.now())
 	if err != nil {
 		return fmt.Errorf("issuing the credential: %w", err)
@@ -148,6 +153,17 @@ func (p *program) issueData(c *cli.Context, a *overlay.Authority, users []overla
 		p.ui.Say("\nNext:\n  p2psip node --data %s", data)
 	}
 	return nil
+}
+
+// union gives the values of both lists, each once, those of a first.
+func union[T comparable](a, b []T) []T {
+	out := slices.Clone(a)
+	for _, v := range b {
+		if !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 func (p *program) sayIssued(cred *overlay.Credential, where string) {

@@ -67,6 +67,8 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 				fwd.AppendHeader(sip.NewHeader("Max-Breadth", strconv.Itoa(breadth)))
 				wide = true
 			}
+		case asserts(name) && !r.mayAssert():
+			// §5 of RFC 3325: what somebody says of himself is no assertion
 		default:
 			fwd.AppendHeader(h)
 		}

@@ -296,6 +296,19 @@ func TestFromOfAnotherDomainTakesAProxyPeer(t *testing.T) {
 	})
 }
 
+// TestAssertedIdentity: what a phone says of itself beside From does not reach another (RFC 3325 §5).
+func TestAssertedIdentity(t *testing.T) {
+	newWorld(t, func(w *world) {
+		a, b := w.node(1), w.node(2)
+		alice, bob := a.phone("alice", flow.TransportUDP, 6000, 1000), b.phone("bob", flow.TransportUDP, 6001, 1000)
+		alice.send(alice.out("MESSAGE", "sip:bob@p2psip.example", "P-Asserted-Identity: <sip:president@bank.example>", "P-Preferred-Identity: <sip:x@bank.example>", "Subject: hello"))
+		bob.expect("MESSAGE")
+		if text := bob.request("MESSAGE").String(); strings.Contains(text, "bank.example") || !strings.Contains(text, "Subject: hello") {
+			t.Errorf("bob's phone got\n%s", text)
+		}
+	})
+}
+
 // TestLoop sends an INVITE round: bob's phone is a proxy that sends everything back to bob's address of record.
 func TestLoop(t *testing.T) {
 	newWorld(t, func(w *world) {
