@@ -278,6 +278,9 @@ func (r *run) partition(p Partition, number int) {
 // watchAlive notes the number of running nodes over time.
 func (r *run) watchAlive() {
 	step := max(time.Second, r.s.Duration/200)
+	if !r.sleep(time.Microsecond) { // events of the scenario come at even times
+		return
+	}
 	for {
 		r.mu.Lock()
 		r.out.Alive = append(r.out.Alive, result.Point{AtS: time.Since(r.measured).Seconds(), Value: float64(r.up)})

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -47,6 +46,7 @@ func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*resu
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // see collect
 
+	calmSysmon()
 	r := newRun(ctx, s)
 	w := watch(r, progress)
 	begin := time.Now()
@@ -87,7 +87,7 @@ type run struct {
 	begin    time.Time // of the bubble
 	measured time.Time // of the last stretch; zero before
 	out      *result.Run
-	progress atomic.Pointer[result.Progress]
+	progress chan result.Progress // to outside of the bubble; nobody waits on it in here
 
 	mu         sync.Mutex
 	err        error   // guarded by mu
@@ -135,7 +135,7 @@ type user struct {
 }
 
 func newRun(ctx context.Context, s Scenario) *run {
-	return &run{s: s, outer: ctx, out: &result.Run{
+	return &run{s: s, outer: ctx, progress: make(chan result.Progress, 1), out: &result.Run{
 		Format: result.Format, Name: s.Name, Scenario: s.String(), Nodes: s.Nodes, Seed: s.Seed,
 	}}
 }
@@ -283,7 +283,7 @@ func (r *run) natOf(n *node) network.NAT {
 // report tells how far the run is, every few virtual seconds.
 func (r *run) report() {
 	total := r.s.total()
-	step := max(time.Second, total/2000)
+	step := max(time.Second, total/2000) + time.Microsecond
 	for {
 		now := time.Since(r.begin)
 		r.mu.Lock()
@@ -296,10 +296,14 @@ func (r *run) report() {
 			}
 		}
 		r.mu.Unlock()
-		r.progress.Store(&result.Progress{
+		p := result.Progress{
 			Phase: phase, Done: min(1, float64(now)/float64(total)), VirtualS: now.Seconds(), TotalS: total.Seconds(),
 			Nodes: nodes, Messages: r.net.Events(),
-		})
+		}
+		select {
+		case r.progress <- p:
+		default:
+		}
 		if r.outer.Err() != nil {
 			r.stop()
 		}

@@ -8,13 +8,14 @@ import (
 	"p2psip/sim/result"
 )
 
-// watcher looks at a run from outside the bubble, in real time: progress, and what the run costs this machine.
+// watcher looks at a run from outside the bubble, in real time: progress, and what the run costs this machine. It is woken
+// from inside, between two instants: a goroutine that comes in between at any other moment would change the order in which
+// the others run.
 type watcher struct {
 	r        *run
 	progress func(result.Progress)
 	begin    time.Time
 	cpu      float64
-	done     chan struct{}
 	wg       sync.WaitGroup
 
 	heap, total, goroutines uint64 // peaks
@@ -23,35 +24,25 @@ type watcher struct {
 const watchInterval = 250 * time.Millisecond
 
 func watch(r *run, progress func(result.Progress)) *watcher {
-	w := &watcher{r: r, progress: progress, begin: time.Now(), cpu: cpuSeconds(), done: make(chan struct{})}
+	w := &watcher{r: r, progress: progress, begin: time.Now(), cpu: cpuSeconds()}
 	w.wg.Go(func() {
-		t := time.NewTicker(watchInterval)
-		defer t.Stop()
-		for {
-			w.look()
-			select {
-			case <-t.C:
-			case <-w.done:
-				return
+		var last time.Time
+		for p := range r.progress {
+			heap, total, goroutines := memory()
+			w.heap, w.total, w.goroutines = max(w.heap, heap), max(w.total, total), max(w.goroutines, goroutines)
+			if now := time.Now(); progress != nil && now.Sub(last) >= watchInterval {
+				last = now
+				progress(p)
 			}
 		}
 	})
 	return w
 }
 
-func (w *watcher) look() {
-	heap, total, goroutines := memory()
-	w.heap, w.total, w.goroutines = max(w.heap, heap), max(w.total, total), max(w.goroutines, goroutines)
-	if p := w.r.progress.Load(); p != nil && w.progress != nil {
-		w.progress(*p)
-	}
-}
-
 // stop ends the watch and gives what the run has cost.
 func (w *watcher) stop() *result.Self {
-	close(w.done)
+	close(w.r.progress)
 	w.wg.Wait()
-	w.look()
 	self := &result.Self{
 		CPUS:          result.V(cpuSeconds() - w.cpu),
 		HeapPeakBytes: result.V(float64(w.heap)), RSSPeakBytes: result.V(float64(w.total)), GoroutinesPeak: result.V(float64(w.goroutines)),
