@@ -71,8 +71,9 @@ func (p *program) sim() *cli.Command {
 	)
 	return &cli.Command{
 		Name: "sim", Usage: "simulate an overlay of many nodes in virtual time: what would its users feel?",
-		ArgsUsage: "[FILE]",
+		ArgsUsage: "[FILE|SCENARIO]",
 		Description: "p2psip sim --nodes 200 --html report.html\n" +
+			"p2psip sim churn --nodes 100 --html report.html\n" +
 			"p2psip sim --nodes 1000 --churn 30m --duration 1h --seeds 3 --json churn.json\n" +
 			"p2psip sim --nodes 1000 --grow 10 --grow 100 --png charts\n" +
 			"p2psip sim compare before.json after.json",
@@ -85,7 +86,7 @@ func (p *program) sim() *cli.Command {
 				Action:      p.simCompare,
 			},
 			{
-				Name: "list", Usage: "the settings of a scenario, each with what it means",
+				Name: "list", Usage: "the scenarios that come with the program, and the settings there are",
 				Description: "p2psip sim list",
 				Action:      p.simList,
 			},
@@ -97,7 +98,7 @@ func (p *program) sim() *cli.Command {
 // repeats says whether a setting may be given several times.
 func repeats(name string) bool { return name == "kill" || name == "partition" || name == "nat" }
 
-// scenario puts the scenario together: a file, and the options over it.
+// scenario puts the scenario together: a file or one that comes with the program, and the options over it.
 func (p *program) scenario(c *cli.Context) (sim.Scenario, error) {
 	s := sim.DefaultScenario()
 	switch words := c.Args().Slice(); len(words) {
@@ -151,11 +152,16 @@ func (p *program) scenario(c *cli.Context) (sim.Scenario, error) {
 // maxScenarioFile is more than any scenario has.
 const maxScenarioFile = 1 << 20
 
-// scenarioText gives the text of a file.
+// scenarioText gives the text of a file, or of the program's scenario of that name.
 func scenarioText(name string) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", err
+		for _, b := range sim.Scenarios() {
+			if b.Name == name {
+				return b.Text, nil
+			}
+		}
+		return "", withHint(err, "p2psip sim list names the scenarios that come with the program")
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxScenarioFile))
@@ -370,12 +376,18 @@ func (p *program) simList(c *cli.Context) error {
 	if _, err := exactArgs(c); err != nil {
 		return err
 	}
-	names, help := sim.Names()
 	var rows [][]string
+	for _, b := range sim.Scenarios() {
+		rows = append(rows, []string{b.Name, b.About})
+	}
+	p.ui.Say("Scenarios that come with the program, to be run as p2psip sim NAME:")
+	p.ui.Table(rows...)
+	rows = nil
+	names, help := sim.Names()
 	for i, n := range names {
 		rows = append(rows, []string{n, help[i]})
 	}
-	p.ui.Say("Settings, a line each in a file (NAME VALUE), or as --set NAME=VALUE:")
+	p.ui.Say("\nSettings, a line each in a file (NAME VALUE), or as --set NAME=VALUE:")
 	p.ui.Table(rows...)
 	return nil
 }
