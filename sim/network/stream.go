@@ -104,22 +104,33 @@ func (s *stream) Write(b []byte) (int, error) {
 	s.lastAt = s.conn.sendAt(s.proto, 1, len(b), s.lastAt+1, func() {
 		// Two messages that a host sends another at one instant would arrive at one instant, and which of their readers
 		// runs first would be chance. What they say decides.
-		s.conn.host.net.wheel.after(contentDelay(c.b), s.conn.key(), func() { s.twin.deliver(c) })
+		b := s.sent(c)
+		s.conn.host.net.wheel.after(contentDelay(b), s.conn.key(), func() { s.twin.deliver(b) })
 	}) + int64(maxContentDelay)
 	return len(b), nil
 }
 
+// sent gives what was written at the instant of c, to which nothing is added any more.
+func (s *stream) sent(c *chunk) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == c {
+		s.out = nil
+	}
+	return c.b
+}
+
 // deliver takes a message in.
-func (s *stream) deliver(c *chunk) {
+func (s *stream) deliver(b []byte) {
 	s.mu.Lock()
 	if s.reset || s.shutR {
 		s.mu.Unlock()
 		return
 	}
 	if len(s.in) == 0 {
-		s.in = c.b
+		s.in = b
 	} else {
-		s.in = append(s.in, c.b...)
+		s.in = append(s.in, b...)
 	}
 	s.wake()
 	start := s.far && (!s.started || s.stateless && !s.running)

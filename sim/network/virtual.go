@@ -58,7 +58,7 @@ func RunVirtual(f func()) error {
 		}
 	}}})
 	if err == nil && (!ok || !ran) {
-		err = errors.New("package testing refused to run the simulation; is -skip or -failfast set?")
+		err = errors.New("package testing did not let the simulation pass; is -skip or -failfast set, or did the race detector find something?")
 	}
 	return err
 }
