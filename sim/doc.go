@@ -12,9 +12,10 @@
 //
 // # Same seed, same report
 //
-// Keys, places, arrivals and all delays follow from the seed. The run holds the process to one processor. What the Go
-// runtime throws its own dice for (select with several ready cases, timers of one instant) remains; determinism_test.go
-// shows how far that goes.
+// Keys, places, arrivals and all delays follow from the seed, and the run holds the process to one processor. What remains
+// is the order of goroutines within one instant: the Go runtime throws its own dice in a select with several ready cases,
+// and interrupts long work by the wall clock. So two runs of one seed agree in what happened and differ a little in the
+// figures, more so on a busy machine; TestRunSameSeed says what holds.
 //
 // # What is production code and what is not
 //
