@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"p2psip/overlay/datadir"
@@ -25,6 +26,7 @@ import (
 const (
 	maxRemembered   = 64 // nodes kept in the file of peers
 	joinConcurrency = 8
+	eventBuffer     = 256 // of connections that come and go
 	rememberEvery   = 5 * time.Minute
 	// fewPeers is the size of the routing table below which the known addresses are tried again from time to time: after
 	// a partition both halves may have a few neighbours each.
@@ -140,7 +142,9 @@ func (o *Peer) WaitJoined(ctx context.Context) error {
 // run is the joiner's goroutine.
 func (j *joiner) run() {
 	ctx := j.o.ctx
-	sub, err := j.o.host.EventBus().Subscribe([]any{new(event.EvtPeerConnectednessChanged), new(event.EvtPeerIdentificationCompleted)})
+	// Nobody reads the events while a round of dialling lasts; a full buffer would hold up libp2p, which emits them.
+	sub, err := j.o.host.EventBus().Subscribe([]any{new(event.EvtPeerConnectednessChanged), new(event.EvtPeerIdentificationCompleted)},
+		eventbus.BufSize(eventBuffer))
 	if err != nil {
 		j.o.log.Error("connections cannot be watched", "error", err)
 		return
