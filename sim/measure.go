@@ -232,6 +232,13 @@ func (r *run) mark(text string) {
 	r.out.Marks = append(r.out.Marks, result.Mark{AtS: time.Since(r.measured).Seconds(), Text: text})
 }
 
+// victims draws those of list that the kill of that number takes: a share of the running nodes.
+func victims[T any](list []T, seed uint64, number int, share float64, running int) []T {
+	d := rand.New(rand.NewPCG(seed, 0x4b<<32|uint64(number)))
+	d.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list[:min(int(share*float64(running)+0.5), len(list))]
+}
+
 // kill makes a share of the running nodes fall silent for good.
 func (r *run) kill(k Kill, number int) {
 	var list []*node
@@ -247,10 +254,8 @@ func (r *run) kill(k Kill, number int) {
 			}
 		}
 	}
-	d := rand.New(rand.NewPCG(r.s.Seed, 0x4b<<32|uint64(number)))
-	d.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	count := min(int(k.Share*float64(running)+0.5), len(list))
-	for _, n := range list[:count] {
+	list = victims(list, r.s.Seed, number, k.Share, running)
+	for _, n := range list {
 		n.mu.Lock()
 		h := n.host
 		n.mu.Unlock()
@@ -259,7 +264,7 @@ func (r *run) kill(k Kill, number int) {
 		}
 		n.once.Do(func() { close(n.killed) })
 	}
-	r.mark(fmt.Sprintf("%d of %d nodes fall silent", count, running))
+	r.mark(fmt.Sprintf("%d of %d nodes fall silent", len(list), running))
 }
 
 func (r *run) partition(p Partition, number int) {

@@ -57,6 +57,16 @@ func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*resu
 	})
 	r.out.WallS = time.Since(begin).Seconds()
 	r.out.Self = w.stop()
+	if s.Stock && err == nil && r.err == nil && ctx.Err() == nil {
+		r.progress = make(chan result.Progress, 1)
+		w := watch(r, progress)
+		err = network.RunVirtual(func() {
+			if err := r.runStock(); err != nil && !errors.Is(err, ErrStopped) {
+				r.fail(err)
+			}
+		})
+		w.stop() // what the comparison cost is not what the run cost
+	}
 	if err == nil {
 		err = r.err
 	}
@@ -204,8 +214,8 @@ func (s *Scenario) total() time.Duration {
 	return s.joinTime() + s.Settle + s.Idle + s.Duration
 }
 
-// build makes the network, the overlay's authority, the nodes' keys and credentials.
-func (r *run) build() error {
+// newNetwork makes the scenario's network, without hosts.
+func (r *run) newNetwork(dial time.Duration) (*network.Network, error) {
 	s := &r.s
 	var lat network.Latency
 	switch s.Latency {
@@ -216,11 +226,16 @@ func (r *run) build() error {
 	default:
 		lat = network.HeavyTailed(s.Seed, s.RTT)
 	}
-	var err error
-	r.net, err = network.New(network.Config{
-		Seed: s.Seed, Latency: lat, Jitter: s.Jitter, Loss: s.Loss, Bandwidth: s.Bandwidth, DialTimeout: s.Timing.Dial,
+	return network.New(network.Config{
+		Seed: s.Seed, Latency: lat, Jitter: s.Jitter, Loss: s.Loss, Bandwidth: s.Bandwidth, DialTimeout: dial,
 	})
-	if err != nil {
+}
+
+// build makes the network, the overlay's authority, the nodes' keys and credentials.
+func (r *run) build() error {
+	s := &r.s
+	var err error
+	if r.net, err = r.newNetwork(s.Timing.Dial); err != nil {
 		return err
 	}
 	r.auth, err = overlay.NewAuthority(overlay.DocumentOptions{

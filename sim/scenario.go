@@ -52,6 +52,8 @@ type Scenario struct {
 	Kills      []Kill
 	Partitions []Partition
 
+	Stock bool // run it once more with kad-dht's own calls
+
 	BucketSize int           // Kademlia's k
 	Lifetime   time.Duration // of a record
 	Timing     overlay.Timing
@@ -229,6 +231,18 @@ var settings = []setting{
 		}
 		return out
 	}},
+	{"stock", "yes: the same network once more with kad-dht's own calls in place of the overlay's", func(s *Scenario, v string) error {
+		if v != "yes" && v != "no" {
+			return errors.New("yes or no is wanted")
+		}
+		s.Stock = v == "yes"
+		return nil
+	}, func(s *Scenario) []string {
+		if s.Stock {
+			return []string{"yes"}
+		}
+		return []string{"no"}
+	}},
 	number("bucket", "Kademlia's k", 2, 100, func(s *Scenario) *int { return &s.BucketSize }),
 	span("lifetime", "of a record", func(s *Scenario) *time.Duration { return &s.Lifetime }),
 	number("alpha", "nodes asked at a time", 0, 100, func(s *Scenario) *int { return &s.Timing.Alpha }),
@@ -362,6 +376,8 @@ func (s *Scenario) Validate() error {
 		return errors.New("with more than 90% lost nothing can be simulated")
 	case s.Session > 0 && s.Down <= 0:
 		return errors.New("nodes that leave need a time to be down")
+	case s.Stock && (s.Session > 0 || len(s.Partitions) > 0):
+		return errors.New("kad-dht's own calls can be run beside ours without churn and partitions only")
 	}
 	behind := 0.0
 	for _, n := range s.NAT {

@@ -38,6 +38,7 @@ var simSettings = []struct{ name, usage string }{
 	{"kill", "`SHARE@TIME` at which nodes fall silent for good, such as 20%@10m"},
 	{"partition", "`SHARE@TIME+TIME` for which nodes are cut off, such as 30%@10m+5m"},
 	{"duration", "`TIME` that the overlay is used, once the nodes have joined, such as 1h"},
+	{"stock", "`yes` to run the same network once more with kad-dht's own calls, to set beside ours"},
 	{"seed", "`N` from which all chance follows"},
 }
 
