@@ -2,12 +2,13 @@ package edge
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -68,10 +69,10 @@ type Flows interface {
 	Dial(ctx context.Context, t flow.Transport, to flow.Addr) (flow.Flow, error)
 }
 
-// Config makes an Edge. OID, DataDir, Own, Publisher and Flows are required.
+// Config makes an Edge. OID, Own, Publisher and Flows are required.
 type Config struct {
 	OID     overlay.ID
-	DataDir string     // where users.json, bindings.json and edge.key are
+	DataDir string     // where users.json, bindings.json and edge.key are; "": phones are forgotten with the process
 	Users   *UserStore // nil: opened in DataDir
 
 	Own       func() []overlay.AOR // the users of the node's credential as it is now
@@ -85,6 +86,7 @@ type Config struct {
 	MaxContacts                            int           // per user, at most overlay.MaxDevices; 0: that
 	MaxUsers                               int           // with phones at one time; 0: DefaultMaxUsers
 
+	Random rand.Source      // spreads what nodes would else do at the same time; nil: the runtime's
 	Logger *slog.Logger     // nil: slog.Default()
 	Now    func() time.Time // nil: time.Now
 }
@@ -95,8 +97,6 @@ func (c Config) Validate() error {
 	switch {
 	case c.OID == "":
 		return errors.New("edge: no overlay identifier")
-	case c.DataDir == "":
-		return errors.New("edge: no data directory")
 	case c.Own == nil || c.Publisher == nil || c.Flows == nil:
 		return errors.New("edge: Own, Publisher and Flows are required")
 	case c.MinExpires < time.Second || c.MinExpires > time.Hour:
@@ -157,6 +157,7 @@ type Edge struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	dirty  chan struct{} // wakes the saver; capacity 1
+	random *rand.Rand    // nil: the runtime's generator; used under mu
 
 	mu      sync.Mutex // guards what follows, and all user and phone values
 	closed  bool
@@ -183,7 +184,7 @@ func New(c Config) (*Edge, error) {
 		return nil, err
 	}
 	c = c.withDefaults()
-	secret, err := loadKey(filepath.Join(c.DataDir, keyFile))
+	secret, err := loadKey(c.DataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +201,9 @@ func New(c Config) (*Edge, error) {
 		places:  make(map[string][]*phone),
 		sources: make(map[source]int),
 		waiting: make(map[*answer]struct{}),
+	}
+	if c.Random != nil {
+		e.random = rand.New(c.Random)
 	}
 	if err := e.restore(); err != nil {
 		return nil, err
@@ -230,7 +234,11 @@ func (e *Edge) Close() error {
 }
 
 // loadKey reads the node's edge key, making it when there is none.
-func loadKey(path string) ([]byte, error) {
+func loadKey(dataDir string) ([]byte, error) {
+	if dataDir == "" {
+		return newKey(), nil
+	}
+	path := filepath.Join(dataDir, keyFile)
 	b, err := datadir.ReadFile(path, 64)
 	if err == nil {
 		if len(b) != 32 {
@@ -241,9 +249,14 @@ func loadKey(path string) ([]byte, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	b = make([]byte, 32)
-	rand.Read(b)
+	b = newKey()
 	return b, datadir.WriteFile(path, b, 0o600)
+}
+
+func newKey() []byte {
+	b := make([]byte, 32)
+	crand.Read(b)
+	return b
 }
 
 // Owns says that the node's credential covers the user. It implements proxy.Edge.

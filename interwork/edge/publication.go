@@ -162,7 +162,7 @@ func (e *Edge) publishOnce(u *user) (again bool) {
 	if !again {
 		u.running = false
 		if err != nil && !e.closed {
-			u.next = e.c.Now().Add(pause(u.attempts))
+			u.next = e.c.Now().Add(e.pause(u.attempts))
 			u.retry = e.agenda.add(u.next, func() { e.retry(u) })
 		}
 		e.tidy(u)
@@ -202,9 +202,14 @@ func (e *Edge) tidy(u *user) {
 
 // pause is how long to wait after so many failures in a row: doubling, and spread by a quarter either way so that nodes
 // cut off together do not come back together.
-func pause(failures int) time.Duration {
+// Callers hold mu.
+func (e *Edge) pause(failures int) time.Duration {
 	d := min(retryMin<<min(failures-1, 16), retryMax)
-	return time.Duration(float64(d) * (0.75 + rand.Float64()/2))
+	f := rand.Float64
+	if e.random != nil {
+		f = e.random.Float64
+	}
+	return time.Duration(float64(d) * (0.75 + f()/2))
 }
 
 // Republish tries at once to publish what the overlay has not confirmed yet, for when the node has just joined it.

@@ -455,7 +455,7 @@ func TestCloseAnswersWhoWaits(t *testing.T) {
 
 func TestPause(t *testing.T) {
 	for failures := 1; failures < 40; failures++ {
-		if d := pause(failures); d < retryMin/2 || d > retryMax*3/2 {
+		if d := new(Edge).pause(failures); d < retryMin/2 || d > retryMax*3/2 {
 			t.Errorf("after %d failures %v", failures, d)
 		}
 	}

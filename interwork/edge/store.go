@@ -97,10 +97,7 @@ func (e *Edge) write() error {
 	doc := e.snapshot()
 	e.mu.Unlock()
 
-	b, err := json.Marshal(doc)
-	if err == nil {
-		err = datadir.WriteFile(filepath.Join(e.c.DataDir, BindingsFile), append(b, '\n'), 0o600)
-	}
+	err := e.keep(doc)
 
 	e.mu.Lock()
 	var failed, ready []*answer
@@ -127,6 +124,18 @@ func (e *Edge) write() error {
 	return err
 }
 
+// keep writes the file, unless nothing is kept.
+func (e *Edge) keep(doc bindingsDoc) error {
+	if e.c.DataDir == "" {
+		return nil
+	}
+	b, err := json.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	return datadir.WriteFile(filepath.Join(e.c.DataDir, BindingsFile), append(b, '\n'), 0o600)
+}
+
 // snapshot is what belongs on disk. Callers hold mu.
 func (e *Edge) snapshot() bindingsDoc {
 	doc := bindingsDoc{Version: bindingsVersion, Overlay: e.c.OID, Users: make([]savedUser, 0, len(e.users))}
@@ -149,6 +158,9 @@ func (e *Edge) snapshot() bindingsDoc {
 // restore reads the phones that were registered when the node last ran. A file that makes no sense is put aside: phones
 // register again by themselves, which is better than a node that does not start.
 func (e *Edge) restore() error {
+	if e.c.DataDir == "" {
+		return nil
+	}
 	path := filepath.Join(e.c.DataDir, BindingsFile)
 	b, err := datadir.ReadFile(path, maxBindingsBytes)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -108,10 +108,15 @@ type UserStore struct {
 	err     error // why the present file is not used; users is the last good one
 }
 
-// OpenUsers opens the user store in a data directory. A missing file is an empty store. A file that cannot be used is an
-// error here, at the start; once open, a store keeps the last good content and reports the error through Err.
+// OpenUsers opens the user store in a data directory; without one ("") the store is empty for ever. A missing file is an
+// empty store. A file that cannot be used is an error here, at the start; once open, a store keeps the last good content
+// and reports the error through Err.
 func OpenUsers(dataDir string, realm overlay.ID) (*UserStore, error) {
-	s := &UserStore{path: filepath.Join(dataDir, UsersFile), realm: realm, max: DefaultMaxUsers, now: time.Now}
+	s := &UserStore{realm: realm, max: DefaultMaxUsers, now: time.Now}
+	if dataDir == "" {
+		return s, nil
+	}
+	s.path = filepath.Join(dataDir, UsersFile)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reload()
@@ -201,6 +206,9 @@ func (s *UserStore) sorted() []User {
 
 // update changes the file under a lock that other processes respect, starting from what the file holds now.
 func (s *UserStore) update(change func([]User) ([]User, error)) error {
+	if s.path == "" {
+		return errors.New("users cannot be added without a data directory")
+	}
 	lock := flock.New(s.path + ".lock")
 	if err := lock.Lock(); err != nil {
 		return fmt.Errorf("cannot lock %s: %w", s.path, err)
@@ -229,6 +237,9 @@ func (s *UserStore) update(change func([]User) ([]User, error)) error {
 
 // refresh reads the file again if it changed since, looking at most once in reloadEvery.
 func (s *UserStore) refresh() {
+	if s.path == "" {
+		return
+	}
 	now := s.now()
 	if d := now.Sub(s.checked); d >= 0 && d < reloadEvery {
 		return

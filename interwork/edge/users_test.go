@@ -221,7 +221,6 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Config){
 		"OID":         func(c *Config) { c.OID = "" },
-		"DataDir":     func(c *Config) { c.DataDir = "" },
 		"Own":         func(c *Config) { c.Own = nil },
 		"Publisher":   func(c *Config) { c.Publisher = nil },
 		"Flows":       func(c *Config) { c.Flows = nil },

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -37,6 +38,11 @@ type Config struct {
 	// Trace, when set, sees every message in and out. It is called on the goroutine that handles the message, sometimes
 	// under a lock, so it must be quick, must not call the core and must copy what it keeps.
 	Trace func(Event)
+	// Progress, when set, hears where the time of a request goes, under the same conditions as Trace.
+	Progress func(Step)
+
+	// Random makes branches unique; nil: the runtime's generator. No secret comes from it.
+	Random rand.Source
 }
 
 // Limits bound what strangers can make a Core do. A zero field means its default.

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"runtime/debug"
 	"slices"
@@ -57,7 +56,7 @@ func New(cfg Config) (*Core, error) {
 	c := &Core{
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, self: self, own: newOwn(&cfg),
 		tokens:   tokens{key: deriveMAC(cfg.Secret, "flow token")},
-		branches: branches{key: deriveMAC(cfg.Secret, "branch"), seed: maphash.MakeSeed()},
+		branches: newBranches(cfg.Secret, cfg.Random),
 	}
 	c.searches = searches{max: c.limits.Lookups, perSource: c.limits.LookupsPerFlow, source: make(map[string]int)}
 	c.outbox = outbox{c: c, nodes: make(map[overlay.NodeID]*outqueue)}

@@ -42,12 +42,14 @@ func (x *responseContext) start(t Target, share int) {
 		return
 	}
 	node := t.Node
+	x.c.progress(StepConnect, x.r, node, nil)
 	now, err := x.c.outbox.to(node, t.Addrs, func(f flow.Flow, err error) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if b.done {
 			return
 		}
+		x.c.progress(StepConnected, x.r, node, err)
 		if err != nil {
 			x.c.log.Debug("node not reached", "node", node, "err", err)
 			b.fail(480, "Temporarily Unavailable")
@@ -58,8 +60,10 @@ func (x *responseContext) start(t Target, share int) {
 	})
 	switch {
 	case err != nil:
+		x.c.progress(StepConnected, x.r, node, err)
 		b.fail(503, "Service Unavailable")
 	case now != nil:
+		x.c.progress(StepConnected, x.r, node, nil)
 		b.send(now)
 	}
 }
@@ -84,6 +88,7 @@ func (b *branch) send(f flow.Flow) {
 		return
 	}
 	x.c.stats.forwarded.Add(1)
+	x.c.progress(StepSent, x.r, b.target.Node, nil)
 	b.client = client
 	if x.r.tx.Invite() {
 		client.LimitRinging()

@@ -54,7 +54,9 @@ func (c *Core) search(x *responseContext) (stop func()) {
 	if !c.goes(func() {
 		defer c.searches.release(source)
 		defer cancel()
+		c.progress(StepSearch, x.r, "", nil)
 		err := c.follow(ctx, x)
+		c.progress(StepSearched, x.r, "", err)
 		x.searched(err)
 	}) {
 		cancel()
@@ -78,6 +80,9 @@ func (c *Core) follow(ctx context.Context, x *responseContext) (err error) {
 		rec, err := s.Next(ctx)
 		switch {
 		case err == nil:
+			if !found {
+				c.progress(StepFound, x.r, "", nil)
+			}
 			x.record(rec)
 		case errors.Is(err, io.EOF), found:
 			return nil

@@ -122,7 +122,7 @@ func TestSplitList(t *testing.T) {
 }
 
 func TestBranchProof(t *testing.T) {
-	b := branches{key: deriveMAC(bytes.Repeat([]byte{1}, 32), "branch")}
+	b := newBranches(bytes.Repeat([]byte{1}, 32), nil)
 	below := &sip.ViaHeader{Host: "192.0.2.1", Port: 5060, Params: sip.HeaderParams{{K: "branch", V: "z9hG4bK1"}, {K: "rport", V: "9"}}}
 	s := b.make(below, loopHash([]byte("0123456789abcdef")))
 	if !b.proves(s, below) {

@@ -1,11 +1,12 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"encoding/hex"
-	"hash/maphash"
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -18,8 +19,26 @@ import (
 //	loop       hash of what the routing decision depends on (RFC 5393 §4.2.1): a request that comes back with the same
 //	           one has looped
 type branches struct {
-	key  mac
-	seed maphash.Seed
+	key    mac
+	seed   uint64 // of the loop part
+	random func() uint64
+}
+
+// newBranches makes the branches of a node. They depend on its secret and on random alone.
+func newBranches(secret []byte, random rand.Source) branches {
+	b := branches{key: deriveMAC(secret, "branch"), random: rand.Uint64}
+	loop := deriveMAC(secret, "loop")
+	sum := loop.sum(nil)
+	b.seed = binary.BigEndian.Uint64(sum[:])
+	if random != nil {
+		var mu sync.Mutex
+		b.random = func() uint64 {
+			mu.Lock()
+			defer mu.Unlock()
+			return random.Uint64()
+		}
+	}
+	return b
 }
 
 const (
@@ -35,7 +54,7 @@ type loopHash [partLen]byte
 func (b *branches) make(below *sip.ViaHeader, loop loopHash) string {
 	var buf [branchLen]byte
 	out := append(buf[:0], branchPrefix...)
-	out = appendHex(out, rand.Uint64())
+	out = appendHex(out, b.random())
 	out = b.proof(out, below)
 	out = append(out, loop[:]...)
 	return string(out)
@@ -75,9 +94,13 @@ func (b *branches) proves(branch string, below *sip.ViaHeader) bool {
 
 // loop gives the loop part for a request after its own routes are off.
 func (b *branches) loop(r *request) (out loopHash) {
-	var h maphash.Hash
-	h.SetSeed(b.seed)
-	w := func(s string) { h.WriteString(s); h.WriteByte(0) }
+	h := b.seed
+	w := func(s string) { // FNV-1a: whoever makes two requests collide has only his own refused
+		for i := range len(s) {
+			h = (h ^ uint64(s[i])) * 1099511628211
+		}
+		h *= 1099511628211
+	}
 	w(r.uri.User)
 	w(strings.ToLower(r.uri.Host))
 	w(strconv.Itoa(r.uri.Port))
@@ -99,7 +122,7 @@ func (b *branches) loop(r *request) (out loopHash) {
 	} else {
 		w("peer") // §4.2.1: where a request came from decides here what is done with it
 	}
-	appendHex(out[:0], h.Sum64())
+	appendHex(out[:0], h)
 	return out
 }
 

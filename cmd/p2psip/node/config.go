@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -23,10 +25,16 @@ const (
 	DefaultSIP = "127.0.0.1:5060"
 )
 
-// Config makes a Node. DataDir is required; it holds the key, the overlay document and the credential (see Install).
+// Config makes a Node. Either DataDir, which holds the key, the overlay document and the credential (see Install), or an
+// Identity is required.
 type Config struct {
 	DataDir string
+	// Identity is used instead of what DataDir holds. The node keeps nothing on disk then: it forgets its phones and the
+	// nodes it has met when it ends. The simulation runs such nodes by the hundred.
+	Identity *Identity
 
+	// Host is the libp2p host to use instead of one made from Listen. The node closes it, also when Start fails.
+	Host      host.Host
 	Listen    []string // multiaddrs for other nodes; none means overlay.DefaultListen
 	Bootstrap []string // multiaddrs with /p2p/, tried besides those of the overlay document
 	NoLAN     bool     // do not look for nodes in the local network; it is not done either if all of Listen is loopback
@@ -48,14 +56,21 @@ type Config struct {
 	Timing       overlay.Timing
 	Transactions transaction.Timers
 	Trace        func(proxy.Event) // sees every SIP message; see proxy.Config
+	Progress     func(proxy.Step)  // sees where a request's time goes; see proxy.Config
 	Logger       *slog.Logger      // nil: slog.Default()
 	Now          func() time.Time  // nil: time.Now
+	Random       rand.Source       // spreads what nodes would else do at the same time; nil: the runtime's. No secret comes from it
 }
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
-	if c.DataDir == "" {
+	switch {
+	case c.DataDir == "" && c.Identity == nil:
 		return errors.New("no data directory")
+	case c.DataDir != "" && c.Identity != nil:
+		return errors.New("a data directory and an identity beside it")
+	case c.Identity != nil && c.Control:
+		return errors.New("questions are answered on a socket in the data directory, and there is none")
 	}
 	for _, s := range c.Listen {
 		if _, err := multiaddr.NewMultiaddr(s); err != nil {
@@ -102,7 +117,7 @@ func (c Config) sip() string {
 
 // lan says whether to look for nodes in the local network.
 func (c Config) lan() bool {
-	if c.NoLAN {
+	if c.NoLAN || c.Host != nil {
 		return false
 	}
 	for _, s := range c.listen() {

@@ -34,6 +34,35 @@ var (
 	ErrNoCredential = errors.New("this node has no credential yet")
 )
 
+// Identity is who a node is.
+type Identity struct {
+	Key        crypto.PrivKey
+	Document   *overlay.Document   // which overlay it belongs to
+	Credential *overlay.Credential // for which users it speaks
+	Secret     []byte              // 32 bytes nobody else knows: proves flow tokens after a restart
+}
+
+// loadIdentity reads what a data directory holds.
+func loadIdentity(dir string, now time.Time) (*Identity, error) {
+	doc, err := LoadDocument(dir, now)
+	if err != nil {
+		return nil, err
+	}
+	cred, err := LoadCredential(dir, doc, now)
+	if err != nil {
+		return nil, err
+	}
+	key, _, err := LoadKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := loadSecret(filepath.Join(dir, secretFile))
+	if err != nil {
+		return nil, fmt.Errorf("the key for flow tokens: %w", err)
+	}
+	return &Identity{Key: key, Document: doc, Credential: cred, Secret: secret}, nil
+}
+
 // OpenHome takes a data directory for this process, making it if need be. datadir.ErrLocked says that a node runs there.
 func OpenHome(dir string) (*datadir.Dir, error) { return datadir.Open(dir) }
 

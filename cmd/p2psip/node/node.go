@@ -3,8 +3,8 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -51,29 +51,22 @@ func Start(c Config) (_ *Node, err error) {
 			if n.sockets == nil {
 				closeGiven(c)
 			}
+			if n.overlay == nil && c.Host != nil {
+				c.Host.Close()
+			}
 		}
 	}()
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	if n.home, err = OpenHome(c.DataDir); err != nil {
-		return nil, err
-	}
-	doc, err := LoadDocument(c.DataDir, c.Now())
-	if err != nil {
-		return nil, err
-	}
-	cred, err := LoadCredential(c.DataDir, doc, c.Now())
-	if err != nil {
-		return nil, err
-	}
-	key, _, err := LoadKey(c.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	secret, err := loadSecret(n.home.Path(secretFile))
-	if err != nil {
-		return nil, fmt.Errorf("the key for flow tokens: %w", err)
+	id := c.Identity
+	if id == nil {
+		if n.home, err = OpenHome(c.DataDir); err != nil {
+			return nil, err
+		}
+		if id, err = loadIdentity(c.DataDir, c.Now()); err != nil {
+			return nil, err
+		}
 	}
 	bootstrap, err := overlay.ParseBootstrap(c.Bootstrap)
 	if err != nil {
@@ -83,16 +76,33 @@ func Start(c Config) (_ *Node, err error) {
 		return nil, err
 	}
 	if n.overlay, err = overlay.Start(overlay.Config{
-		Key: key, Document: doc, Credential: cred, Listen: c.listen(), Bootstrap: bootstrap,
-		PeersFile: n.home.Path(peersFile), StateFile: n.home.Path(stateFile), LAN: c.lan(),
-		Timing: c.Timing, Now: c.Now, Logger: c.Logger,
+		Key: id.Key, Document: id.Document, Credential: id.Credential,
+		Host: c.Host, Listen: c.listen(), Bootstrap: bootstrap,
+		PeersFile: n.file(peersFile), StateFile: n.file(stateFile), LAN: c.lan(),
+		Timing: c.Timing, Now: c.Now, Random: n.random(), Logger: c.Logger,
 	}); err != nil {
 		return nil, err
 	}
-	if err := n.assemble(doc, secret); err != nil {
+	if err := n.assemble(id.Document, id.Secret); err != nil {
 		return nil, err
 	}
 	return n, nil
+}
+
+// file gives the path of a file that the node keeps, "" if it keeps nothing.
+func (n *Node) file(name string) string {
+	if n.home == nil {
+		return ""
+	}
+	return n.home.Path(name)
+}
+
+// random gives a part of the node its own source, so that none has to wait for another.
+func (n *Node) random() rand.Source {
+	if n.cfg.Random == nil {
+		return nil
+	}
+	return rand.NewPCG(n.cfg.Random.Uint64(), n.cfg.Random.Uint64())
 }
 
 // assemble builds what stands between the sockets and the overlay, and opens the doors.
@@ -110,14 +120,14 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	if n.edge, err = edge.New(edge.Config{
 		OID: doc.ID, DataDir: n.cfg.DataDir, Users: n.users,
 		Own:       func() []overlay.AOR { return n.overlay.Credential().Users() },
-		Publisher: publish, Flows: n.sockets, Trusted: trusted, Logger: n.log, Now: n.cfg.Now,
+		Publisher: publish, Flows: n.sockets, Trusted: trusted, Random: n.random(), Logger: n.log, Now: n.cfg.Now,
 	}); err != nil {
 		return err
 	}
 	core := proxy.Config{
 		OID: doc.ID, NodeName: n.overlay.Name(), Secret: secret, Own: n.own, Advertise: n.advertise(),
 		Edge: n.edge, Sockets: n.sockets, Locator: locator{n.overlay}, Peers: n.peers,
-		Logger: n.log, Trace: n.cfg.Trace,
+		Random: n.random(), Logger: n.log, Trace: n.cfg.Trace, Progress: n.cfg.Progress,
 	}
 	core.Transactions.Timers = n.cfg.Transactions
 	if n.core, err = proxy.New(core); err != nil {
@@ -204,6 +214,12 @@ func (n *Node) WaitJoined(ctx context.Context) error { return n.overlay.WaitJoin
 
 // Addrs gives the multiaddrs at which other nodes reach this one, with /p2p/.
 func (n *Node) Addrs() []string { return n.overlay.Addrs() }
+
+// Overlay gives the node's place in the overlay.
+func (n *Node) Overlay() *overlay.Peer { return n.overlay }
+
+// Calls lists the calls in progress.
+func (n *Node) Calls() []proxy.Call { return n.core.Calls() }
 
 // ID gives the node's identifier.
 func (n *Node) ID() overlay.NodeID { return n.overlay.ID() }
