@@ -35,6 +35,7 @@ type LookupStats struct {
 	Hops     int           // nodes passed through to the first copy, 0 if this node held it
 	First    time.Duration // until the first valid record, 0 if none came
 	Took     time.Duration // until the end
+	Cost     Cost
 }
 
 // maxLookups bounds the searches under way in one node.
@@ -129,6 +130,8 @@ func (l *Lookup) Signer(n NodeID) (issuer string, expires time.Time) {
 func (l *Lookup) run(ctx context.Context, o *Peer, a AOR) {
 	start := time.Now()
 	key := userKey(a)
+	t := new(tally)
+	ctx = withTally(ctx, t)
 	ctx, enough := context.WithCancel(ctx)
 	defer enough()
 	settle := time.AfterFunc(time.Hour, enough)
@@ -158,7 +161,7 @@ func (l *Lookup) run(ctx context.Context, o *Peer, a AOR) {
 		}
 		return closer, nil
 	}).run(ctx)
-	l.finish(o, a, r, time.Since(start))
+	l.finish(o, a, r, time.Since(start), t.cost())
 }
 
 // take works one valid copy in and gives the number of copies so far.
@@ -201,10 +204,11 @@ func (l *Lookup) refused() {
 }
 
 // finish decides what the search ended in.
-func (l *Lookup) finish(o *Peer, a AOR, r walkResult, took time.Duration) {
+func (l *Lookup) finish(o *Peer, a AOR, r walkResult, took time.Duration, cost Cost) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Asked, l.stats.Answered, l.stats.Took = r.Asked, r.Answered, took
+	l.stats.Cost = cost
 	switch {
 	case l.latest != nil:
 		l.err = io.EOF

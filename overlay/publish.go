@@ -17,7 +17,12 @@ type Publication struct {
 	Quorum int           // confirmations that were needed
 	Asked  int           // nodes asked on the way
 	Took   time.Duration // until the quorum
+
+	tally *tally
 }
+
+// Cost gives what it has cost so far: storing at the nodes beyond the quorum goes on for a moment.
+func (p Publication) Cost() Cost { return p.tally.cost() }
 
 // putRecord stores a value at the k nodes nearest to its key and returns when a majority of them has confirmed. The rest
 // goes on in the background, until Timing.RPC at most. A node that does not confirm is replaced by the next nearest.
@@ -30,10 +35,12 @@ func (o *Peer) putRecord(ctx context.Context, key string, value []byte) (Publica
 		return Publication{}, err
 	}
 	k := o.doc.DHT.BucketSize
+	t := new(tally)
+	ctx = withTally(ctx, t)
 	r := o.newWalk(key, func(ctx context.Context, p NodeID, _ int) ([]*peer.AddrInfo, error) {
 		return o.messenger.GetClosestPeers(ctx, p, peer.ID(key))
 	}).run(ctx)
-	pub := Publication{Asked: r.Asked}
+	pub := Publication{Asked: r.Asked, tally: t}
 	if len(r.Nearest) == 0 {
 		return o.putAlone(key, value, pub, r, start)
 	}
@@ -58,7 +65,7 @@ func (o *Peer) putRecord(ctx context.Context, key string, value []byte) (Publica
 	}
 	close(spare)
 	for _, p := range nodes {
-		if !o.start(func() { confirmed <- o.putAt(p, spare, key, value) }) {
+		if !o.start(func() { confirmed <- o.putAt(t, p, spare, key, value) }) {
 			return pub, ErrClosed
 		}
 	}
@@ -98,10 +105,10 @@ func (o *Peer) putAlone(key string, value []byte, pub Publication, r walkResult,
 }
 
 // putAt stores at one node, or at the next spare one where that fails.
-func (o *Peer) putAt(p NodeID, spare <-chan NodeID, key string, value []byte) error {
+func (o *Peer) putAt(t *tally, p NodeID, spare <-chan NodeID, key string, value []byte) error {
 	var firstErr error
 	for {
-		ctx, cancel := context.WithTimeout(o.ctx, o.timing.RPC)
+		ctx, cancel := context.WithTimeout(withTally(o.ctx, t), o.timing.RPC)
 		err := o.messenger.PutValue(ctx, p, record.MakePutRecord(key, value))
 		cancel()
 		if err == nil {

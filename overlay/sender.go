@@ -15,6 +15,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-msgio"
 	"github.com/libp2p/go-msgio/pbio"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 )
 
 // Bounds on the DHT's requests.
@@ -95,6 +97,9 @@ func (s *sender) exchange(ctx context.Context, p NodeID, m *pb.Message, wait boo
 			return answer, err
 		}
 	}
+	if s.host.Network().Connectedness(p) != network.Connected {
+		tallyOf(ctx).dial()
+	}
 	st, err := s.host.NewStream(ctx, p, s.protos...)
 	if err != nil {
 		return nil, err
@@ -114,6 +119,7 @@ func (s *sender) on(ctx context.Context, st network.Stream, p NodeID, m *pb.Mess
 		st.Reset()
 		return nil, fmt.Errorf("%w: %w", errStaleStream, err)
 	}
+	tallyOf(ctx).message(delimited(proto.Size(m)))
 	if !wait {
 		s.keep(p, st, stop)
 		return nil, nil
@@ -130,6 +136,7 @@ func (s *sender) on(ctx context.Context, st network.Stream, p NodeID, m *pb.Mess
 		}
 		return nil, err
 	}
+	tallyOf(ctx).message(delimited(len(b)))
 	answer := new(pb.Message)
 	err = unmarshalMessage(b, answer)
 	r.ReleaseMsg(b)
@@ -140,6 +147,9 @@ func (s *sender) on(ctx context.Context, st network.Stream, p NodeID, m *pb.Mess
 	s.keep(p, st, stop)
 	return answer, nil
 }
+
+// delimited gives the bytes of a message of n with its length in front.
+func delimited(n int) int { return protowire.SizeBytes(n) }
 
 func (s *sender) take(p NodeID) network.Stream {
 	s.mu.Lock()
