@@ -1,7 +1,6 @@
 package message
 
 import (
-	"hash/maphash"
 	"strconv"
 
 	"github.com/emiago/sipgo/sip"
@@ -64,31 +63,32 @@ func dialogForming(m sip.RequestMethod) bool {
 	return m == sip.INVITE || m == sip.SUBSCRIBE || m == sip.NOTIFY || m == sip.REFER
 }
 
-// tagSeed makes the tags of this process its own.
-var tagSeed = maphash.MakeSeed()
-
+// responseTag makes the tag of a response from what makes the request unique. Nobody can foresee it who has not seen the
+// request, and one that is repeated gets the same tag, also from a process that has started anew meanwhile.
 func responseTag(req *sip.Request) string {
-	var h maphash.Hash
-	h.SetSeed(tagSeed)
+	h := uint64(14695981039346656037) // FNV-1a
+	w := func(s string) {
+		for i := range len(s) {
+			h = (h ^ uint64(s[i])) * 1099511628211
+		}
+		h *= 1099511628211
+	}
 	if v := req.Via(); v != nil {
 		branch, _ := v.Params.Get("branch")
-		h.WriteString(branch)
-		h.WriteByte(0)
-		h.WriteString(v.Host)
+		w(branch)
+		w(v.Host)
 	}
-	h.WriteByte(0)
 	if c := req.CallID(); c != nil {
-		h.WriteString(string(*c))
+		w(string(*c))
 	}
-	h.WriteByte(0)
 	if f := req.From(); f != nil {
 		tag, _ := f.Params.Get("tag")
-		h.WriteString(tag)
+		w(tag)
 	}
 	if c := req.CSeq(); c != nil {
-		h.WriteString(strconv.FormatUint(uint64(c.SeqNo), 10))
+		w(strconv.FormatUint(uint64(c.SeqNo), 10))
 	}
-	return strconv.FormatUint(h.Sum64(), 36)
+	return strconv.FormatUint(h, 36)
 }
 
 // StatusText is the usual reason phrase of a status, "" if it has none (RFC 3261 §21 and extensions).

@@ -2,8 +2,9 @@ package phone
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -58,10 +59,18 @@ func (p *Phone) newCall(outgoing bool, callID, peer string) (*Call, error) {
 	}
 	c := &Call{
 		p: p, outgoing: outgoing, callID: callID, localTag: token(), peer: peer,
-		media: newMedia(conn, p.cfg.ToneHz), session: uint64(rand.Uint32()), theirs: sendrecv,
+		media: newMedia(conn, p.cfg.ToneHz), session: sessionID(), theirs: sendrecv,
 	}
+	c.media.silent = p.cfg.Silent
 	c.states.changed = make(chan struct{})
 	return c, nil
+}
+
+// sessionID makes the number of a session for SDP (RFC 8866 §5.2).
+func sessionID() uint64 {
+	var b [4]byte
+	rand.Read(b[:])
+	return uint64(binary.BigEndian.Uint32(b[:]))
 }
 
 // Outgoing says which side called.

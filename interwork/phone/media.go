@@ -26,10 +26,11 @@ type Stats struct {
 
 // media is the audio of one call: it sends a tone and listens.
 type media struct {
-	conn  net.PacketConn
-	stop  chan struct{}
-	wg    sync.WaitGroup
-	ended sync.Once
+	conn   net.PacketConn
+	silent bool // never sends or listens
+	stop   chan struct{}
+	wg     sync.WaitGroup
+	ended  sync.Once
 
 	mu      sync.Mutex
 	running bool
@@ -72,7 +73,7 @@ func (m *media) set(remote netip.AddrPort, dir direction) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.remote, m.dir = remote, dir
-	if m.running {
+	if m.running || m.silent {
 		return
 	}
 	select {

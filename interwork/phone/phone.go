@@ -55,6 +55,9 @@ type Config struct {
 	// is called on the reader of the socket and must not block. nil: 480 for every call. See AnswerAfter, Busy, RingOnly.
 	Incoming func(*Call)
 
+	// Silent: calls are set up with audio, but none is sent and none is listened to. For phones by the hundred.
+	Silent bool
+
 	ToneHz   float64                                      // sent in every call; 0: DefaultToneHz
 	MaxCalls int                                          // 0: DefaultMaxCalls; a further call gets 486
 	Timers   transaction.Timers                           // zero: RFC 3261

@@ -110,9 +110,13 @@ func (n *Network) AddHost(key crypto.PrivKey, nat NAT) (*Host, error) {
 
 // address gives host i its place in 10.0.0.0/8.
 func address(i int) (multiaddr.Multiaddr, error) {
+	return multiaddr.NewMultiaddr("/ip4/" + hostIP(i).String() + "/udp/5080/quic-v1")
+}
+
+func hostIP(i int) netip.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 10<<24+uint32(i)+1)
-	return multiaddr.NewMultiaddr("/ip4/" + netip.AddrFrom4(b).String() + "/udp/5080/quic-v1")
+	return netip.AddrFrom4(b)
 }
 
 // Index gives the host's number, by which Latency knows it.

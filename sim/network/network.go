@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -102,6 +103,8 @@ type Network struct {
 	all   []*Host           // guarded by mu; those that are not closed, by index
 	next  int               // guarded by mu: index of the next new identity
 	index map[peer.ID]int   // guarded by mu: an identity that comes back keeps its place
+
+	sockets map[netip.AddrPort]*PacketConn // guarded by mu
 }
 
 // New makes a network without hosts.
@@ -109,7 +112,8 @@ func New(c Config) (*Network, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Network{c: c.withDefaults(), wheel: newWheel(), hosts: map[peer.ID]*Host{}, index: map[peer.ID]int{}}, nil
+	return &Network{c: c.withDefaults(), wheel: newWheel(), hosts: map[peer.ID]*Host{}, index: map[peer.ID]int{},
+		sockets: map[netip.AddrPort]*PacketConn{}}, nil
 }
 
 // Close ends the network. Hosts should be closed first.
