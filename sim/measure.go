@@ -62,6 +62,9 @@ func (r *run) measure() {
 	r.start(func() { r.arrivals(1, s.Lookups, r.lookup) })
 	r.start(func() { r.arrivals(2, s.Unknown, r.unknown) })
 	r.start(func() { r.arrivals(3, s.Publishes, r.publish) })
+	if r.hostile.besieges() {
+		r.start(func() { r.arrivals(4, s.Lookups, r.hostile.siege) })
+	}
 	r.start(r.watchAlive)
 	for i, k := range s.Kills {
 		r.start(func() {
@@ -117,10 +120,13 @@ func (r *run) pick(d *rand.Rand) (*node, *overlay.Peer, *user) {
 
 // lookup has one node look one registered user up.
 func (r *run) lookup(d *rand.Rand) {
-	n, p, u := r.pick(d)
-	if p == nil {
-		return
+	if n, p, u := r.pick(d); p != nil {
+		r.search(n, p, u, func(m *measured) { r.lookups = append(r.lookups, m) })
 	}
+}
+
+// search has a node look a user up and gives the outcome to keep, which is called with r.mu held.
+func (r *run) search(n *node, p *overlay.Peer, u *user, keep func(*measured)) {
 	u.node.mu.Lock()
 	owner := u.node.peer
 	u.node.mu.Unlock()
@@ -137,10 +143,12 @@ func (r *run) lookup(d *rand.Rand) {
 		first, err := l.Next(ctx)
 		took := time.Since(begin)
 		last := first
+		wrong := err == nil && wrongRecord(first, u)
 		for err == nil {
 			var rec overlay.Record
 			if rec, err = l.Next(ctx); err == nil {
 				last = rec
+				wrong = wrong || wrongRecord(rec, u)
 			}
 		}
 		st := l.Stats()
@@ -158,7 +166,8 @@ func (r *run) lookup(d *rand.Rand) {
 		ok := seq(first) > 0
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.lookups = append(r.lookups, result.Sample{At: begin.Sub(r.measured), Took: took, OK: ok, Hops: st.Hops, Messages: st.Asked + st.Answered})
+		r.hostile.note(wrong, st)
+		keep(&measured{result.Sample{At: begin.Sub(r.measured), Took: took, OK: ok, Hops: st.Hops}, func() overlay.Cost { return st.Cost }})
 		if ok {
 			r.found++
 			if seq(first) >= want {
@@ -194,7 +203,7 @@ func (r *run) unknown(d *rand.Rand) {
 		defer cancel()
 		l := p.Lookup(ctx, aor)
 		defer l.Stop()
-		_, err := l.Next(ctx)
+		rec, err := l.Next(ctx)
 		took := time.Since(begin)
 		if r.ctx.Err() != nil || !n.has(p) {
 			return
@@ -202,7 +211,8 @@ func (r *run) unknown(d *rand.Rand) {
 		st := l.Stats()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.unknowns = append(r.unknowns, result.Sample{At: begin.Sub(r.measured), Took: took, OK: errors.Is(err, overlay.ErrUnknownUser), Messages: st.Asked + st.Answered})
+		r.hostile.note(len(rec.Nodes) > 0, st)
+		r.unknowns = append(r.unknowns, &measured{result.Sample{At: begin.Sub(r.measured), Took: took, OK: errors.Is(err, overlay.ErrUnknownUser)}, func() overlay.Cost { return st.Cost }})
 	})
 }
 
@@ -305,14 +315,15 @@ func (r *run) summarize() {
 	out := r.out
 	out.VirtualS = time.Since(r.begin).Seconds()
 	width := max(time.Second, r.s.Duration/60)
-	for _, list := range []*[]result.Sample{&r.lookups, &r.publishes, &r.unknowns} {
-		slices.SortFunc(*list, func(a, b result.Sample) int {
+	operation := func(list []*measured) *result.Operation {
+		samples := r.samples(list)
+		slices.SortFunc(samples, func(a, b result.Sample) int {
 			return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Took, b.Took), cmp.Compare(a.Messages, b.Messages))
 		})
+		return result.Summarize(samples, width)
 	}
-	out.Lookup = result.Summarize(r.lookups, width)
-	out.Publish = result.Summarize(r.publishes, width)
-	out.Unknown = result.Summarize(r.unknowns, width)
+	out.Lookup, out.Publish, out.Unknown = operation(r.lookups), operation(r.publishes), operation(r.unknowns)
+	out.Hostile = r.hostile.summarize(operation)
 	out.Fresh = result.Share(r.fresh, r.found)
 
 	per := &result.PerNode{}

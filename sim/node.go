@@ -124,7 +124,7 @@ func (n *node) up() (*overlay.Peer, error) {
 		boot = boot[:3]
 	}
 	p, err := overlay.Start(overlay.Config{
-		Key: n.key, Document: r.doc, Credential: n.cred, Host: h, Bootstrap: boot,
+		Key: n.key, Document: r.doc, Credential: n.cred, Host: n.wrap(h), Bootstrap: boot,
 		Timing: r.s.Timing, Random: rand.NewPCG(r.s.Seed, n.dice.Uint64()),
 	})
 	if err != nil {
@@ -142,6 +142,9 @@ func (n *node) up() (*overlay.Peer, error) {
 // arrived enters the node among those that others and lookups can use.
 func (n *node) arrived() {
 	r := n.r
+	if n.hostile != "" {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n.mu.Lock()
@@ -243,15 +246,14 @@ func (r *run) register(ctx context.Context, n *node, p *overlay.Peer, u *user, f
 	if ctx.Err() != nil {
 		return // the node has gone meanwhile
 	}
-	sample := result.Sample{At: begin.Sub(r.measured), Took: time.Since(begin), OK: err == nil}
+	m := &measured{Sample: result.Sample{At: begin.Sub(r.measured), Took: time.Since(begin), OK: err == nil}}
 	for _, st := range p.Registrations().Status() {
 		if st.AOR == u.aor && err == nil {
-			// A search costs a request and an answer for each node asked, storing another two for each node.
-			sample.Messages = 2*st.Asked + 2*st.Wanted
+			m.cost = st.Cost
 		}
 	}
 	r.mu.Lock()
-	r.publishes = append(r.publishes, sample)
+	r.publishes = append(r.publishes, m)
 	r.mu.Unlock()
 	if !first {
 		return

@@ -44,7 +44,8 @@ func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*resu
 	defer runMu.Unlock()
 	defer network.Seeded(s.Seed)()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // see collect
+	percent := debug.SetGCPercent(-1) // see collect
+	defer debug.SetGCPercent(percent)
 
 	calmSysmon()
 	r := newRun(ctx, s)
@@ -58,6 +59,7 @@ func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*resu
 	r.out.WallS = time.Since(begin).Seconds()
 	r.out.Self = w.stop()
 	if s.Stock && err == nil && r.err == nil && ctx.Err() == nil {
+		debug.SetGCPercent(percent)
 		r.progress = make(chan result.Progress, 1)
 		w := watch(r, progress)
 		err = network.RunVirtual(func() {
@@ -92,7 +94,10 @@ type run struct {
 	doc   *overlay.Document
 	nodes []*node
 	users []*user
-	wg    sync.WaitGroup // everything started in the bubble
+
+	hostile *hostility // nil: all are honest
+
+	wg sync.WaitGroup // everything started in the bubble
 
 	begin    time.Time // of the bubble
 	measured time.Time // of the last stretch; zero before
@@ -106,9 +111,9 @@ type run struct {
 	up         int     // guarded by mu: nodes running
 	upSince    time.Time
 	upFor      time.Duration // guarded by mu: node time since the last stretch began
-	lookups    []result.Sample
-	publishes  []result.Sample
-	unknowns   []result.Sample
+	lookups    []*measured
+	publishes  []*measured
+	unknowns   []*measured
 	found      int // guarded by mu: lookups that gave a record
 	fresh      int // guarded by mu: of those, ended with the newest
 	firstFresh int // guarded by mu: of those, began with the newest
@@ -117,17 +122,18 @@ type run struct {
 
 // node is one machine; its overlay peer comes and goes.
 type node struct {
-	r      *run
-	index  int
-	key    crypto.PrivKey
-	id     peer.ID
-	cred   *overlay.Credential
-	nat    network.NAT
-	users  []*user
-	dice   *rand.Rand // of its own life
-	stable bool
-	killed chan struct{}
-	once   sync.Once
+	r       *run
+	index   int
+	key     crypto.PrivKey
+	id      peer.ID
+	cred    *overlay.Credential
+	nat     network.NAT
+	hostile string // how; "": it is honest
+	users   []*user
+	dice    *rand.Rand // of its own life
+	stable  bool
+	killed  chan struct{}
+	once    sync.Once
 
 	mu    sync.Mutex
 	host  *network.Host  // guarded by mu
@@ -246,6 +252,7 @@ func (r *run) build() error {
 		return err
 	}
 	r.doc = r.auth.Document()
+	r.draw()
 	for i := range s.Nodes {
 		n := &node{r: r, index: i, stable: i < s.Stable, killed: make(chan struct{}), place: -1}
 		if n.key, err = keyOf(s.Seed, i); err == nil {
@@ -257,10 +264,11 @@ func (r *run) build() error {
 		}
 		n.dice = rand.New(rand.NewPCG(s.Seed, uint64(i)))
 		n.nat = r.natOf(n)
+		n.hostile = r.hostile.kindOf(i)
 		r.nodes = append(r.nodes, n)
 	}
 	for i := range s.Users {
-		n := r.nodes[i*s.Nodes/s.Users%s.Nodes]
+		n := r.honest(i * s.Nodes / s.Users % s.Nodes)
 		aor, err := r.doc.ID.AOR(fmt.Sprintf("user%d", i))
 		if err != nil {
 			r.net.Close()
@@ -269,6 +277,12 @@ func (r *run) build() error {
 		u := &user{index: i, aor: aor, node: n, place: -1}
 		n.users = append(n.users, u)
 		r.users = append(r.users, u)
+	}
+	if r.hostile != nil {
+		if err := r.hostile.prepare(); err != nil {
+			r.net.Close()
+			return err
+		}
 	}
 	return nil
 }

@@ -52,6 +52,8 @@ type Scenario struct {
 	Kills      []Kill
 	Partitions []Partition
 
+	Hostile []HostileShare
+
 	Stock bool // run it once more with kad-dht's own calls
 
 	BucketSize int           // Kademlia's k
@@ -231,6 +233,22 @@ var settings = []setting{
 		}
 		return out
 	}},
+	{"hostile", "a kind of hostile nodes and their share: liars 10%; " + strings.Join(hostileKinds, ", "), func(s *Scenario, v string) error {
+		h, err := parseHostile(v)
+		if err != nil {
+			return err
+		}
+		if len(s.Hostile) >= maxEvents {
+			return fmt.Errorf("%d lines at most", maxEvents)
+		}
+		s.Hostile = append(s.Hostile, h)
+		return nil
+	}, func(s *Scenario) (out []string) {
+		for _, h := range s.Hostile {
+			out = append(out, h.Kind+" "+formatShare(h.Share))
+		}
+		return out
+	}},
 	{"stock", "yes: the same network once more with kad-dht's own calls in place of the overlay's", func(s *Scenario, v string) error {
 		if v != "yes" && v != "no" {
 			return errors.New("yes or no is wanted")
@@ -391,6 +409,9 @@ func (s *Scenario) Validate() error {
 			return fmt.Errorf("a kill at %v is after the end", k.At)
 		}
 	}
+	if err := s.validateHostile(); err != nil {
+		return err
+	}
 	for i, p := range s.Partitions {
 		if p.At+p.For > s.Duration {
 			return fmt.Errorf("a partition at %v ends after the end", p.At)
@@ -421,7 +442,7 @@ func ParseScenario(text string) (Scenario, error) {
 		}
 		name, value, _ := strings.Cut(line, " ")
 		value = strings.Join(strings.Fields(value), " ")
-		if at := seen[name]; at > 0 && name != "kill" && name != "partition" && name != "nat" {
+		if at := seen[name]; at > 0 && name != "kill" && name != "partition" && name != "nat" && name != "hostile" {
 			return s, fmt.Errorf("line %d: %s was set in line %d", i+1, name, at)
 		}
 		seen[name] = i + 1

@@ -22,6 +22,9 @@ func (t *Traffic) add(messages, bytes int) {
 	t.Bytes += uint64(bytes)
 }
 
+// Overhead gives the bytes of the packet around a message, and those that a handshake costs each side.
+func (n *Network) Overhead() (packet, handshake int) { return n.c.Overhead, n.c.HandshakeBytes }
+
 // counter counts what one host sends, for each protocol.
 type counter struct {
 	mu      sync.Mutex

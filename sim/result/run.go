@@ -21,9 +21,10 @@ type Run struct {
 	MessagesPerNodeMin Value `json:"messages_per_node_min"` // requests and replies sent, for each living node and minute
 	IdleBytesPerS      Value `json:"idle_bytes_per_s"`      // sent by a node that nobody uses
 
-	Calls  *Calls  `json:"calls"`
-	HotKey *HotKey `json:"hotkey"`
-	Load   *Loads  `json:"load"`
+	Calls   *Calls   `json:"calls"`
+	HotKey  *HotKey  `json:"hotkey"`
+	Hostile *Hostile `json:"hostile"` // nil: all nodes were honest
+	Load    *Loads   `json:"load"`
 
 	PerNode *PerNode  `json:"per_node"`
 	Alive   []Point   `json:"alive"`  // living nodes over time

@@ -23,6 +23,7 @@ func (r *Run) Validate() error {
 	c.values("", r.MessagesPerNodeMin, r.IdleBytesPerS)
 	c.calls(r.Calls)
 	c.hotKey(r.HotKey)
+	c.hostile(r.Hostile)
 	if l := r.Load; l != nil {
 		c.load("load.requests", l.Requests)
 		c.load("load.records", l.Records)
