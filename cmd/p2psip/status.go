@@ -89,10 +89,10 @@ func (p *program) sayStatus(s *node.Status) {
 			state = u.Why
 		}
 		if len(u.Phones) == 0 {
-			rows = append(rows, []string{u.AOR, "no phone", "", state})
+			rows = append(rows, []string{u.AOR, "no phone", "", "", state})
 		}
 		for _, ph := range u.Phones {
-			rows = append(rows, []string{u.AOR, ph.Reach, "for " + span(ph.ExpiresIn), state})
+			rows = append(rows, []string{u.AOR, ph.Contact, "at " + ph.Reach, "for " + span(ph.ExpiresIn), state})
 		}
 	}
 	if len(rows) == 0 {

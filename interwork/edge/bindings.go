@@ -1,9 +1,6 @@
 package edge
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base32"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,7 +16,9 @@ import (
 // phone is one binding (RFC 3261 §10): a device of a user and where it is reached. Fields are guarded by Edge.mu, the
 // owner of the table.
 type phone struct {
-	id      string // of the device, see deviceID
+	user    overlay.AOR
+	id      string // of the device, see deviceID; flows of one instance (RFC 5626) share it
+	ref     ref    // names the registration in temporary GRUUs
 	claim          // as registered; claim.expires is what was granted
 	callID  string
 	cseq    uint32
@@ -52,21 +51,29 @@ type user struct {
 	next     time.Time
 }
 
-// device finds a phone by its device identifier.
-func (u *user) device(id string) *phone {
+// flow finds a phone by its device and reg-id (RFC 5626 §6).
+func (u *user) flow(id string, regID int) *phone {
 	for _, p := range u.phones {
-		if p.id == id {
+		if p.id == id && p.regID == regID {
 			return p
 		}
 	}
 	return nil
 }
 
-// set gives what is to be published.
+// set gives what is to be published: every device once, however many flows lead to it.
 func (u *user) set() []overlay.Device {
 	ds := make([]overlay.Device, 0, len(u.phones))
 	for _, p := range u.phones {
-		ds = append(ds, overlay.Device{ID: p.id, Q: p.q, Expires: p.until})
+		i := slices.IndexFunc(ds, func(d overlay.Device) bool { return d.ID == p.id })
+		if i < 0 {
+			ds = append(ds, overlay.Device{ID: p.id, Q: p.q, Expires: p.until})
+			continue
+		}
+		ds[i].Q = max(ds[i].Q, p.q)
+		if p.until.After(ds[i].Expires) {
+			ds[i].Expires = p.until
+		}
 	}
 	return ds
 }
@@ -74,28 +81,18 @@ func (u *user) set() []overlay.Device {
 // current says that the overlay knows the device as it is now.
 func (u *user) current(p *phone) bool {
 	q, ok := u.devices[p.id]
-	return ok && q == p.q
+	return ok && q == qualities(u)[p.id]
 }
 
-// deviceID names a device: opaque, and the same as long as the device is (it becomes the gr of its GRUU). The instance
-// alone decides for a phone that sends one, so that it keeps its name at another node; otherwise where its contact points
-// does, mixed with this node's secret, because an address is easily guessed from a plain hash.
-func deviceID(secret []byte, aor overlay.AOR, c *claim) string {
-	var sum []byte
-	if c.instance != "" {
-		h := sha256.Sum256([]byte("p2psip device\x00" + aor.String() + "\x00" + strings.ToLower(c.instance)))
-		sum = h[:]
-	} else {
-		sum = placeID(secret, aor, c)
-	}
-	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:15]))
+// plain gives the contact without the headers part, as requests are sent to it and compared with it.
+func (p *phone) plain() sip.Uri {
+	u := *p.uri.Clone()
+	u.Headers = nil
+	return u
 }
 
-func placeID(secret []byte, aor overlay.AOR, c *claim) []byte {
-	m := hmac.New(sha256.New, secret)
-	m.Write([]byte("p2psip contact\x00" + aor.String() + "\x00" + uriKey(c.uri)))
-	return m.Sum(nil)
-}
+// registered says when the phone registered last.
+func (p *phone) registered() time.Time { return p.until.Add(-p.expires) }
 
 // reachOf says where requests for a contact go that was registered over f.
 //
@@ -166,9 +163,7 @@ func alive(f flow.Flow) bool {
 // target gives where a request for the phone goes. Its URI is the Contact without headers: they are kept, and shown, but
 // never applied (RFC 3261 §19.1.5, RFC 4475 §3.3.14).
 func (e *Edge) target(p *phone) proxy.Target {
-	uri := *p.uri.Clone()
-	uri.Headers = nil
-	t := proxy.Target{URI: uri, Q: p.q, ID: p.id}
+	t := proxy.Target{URI: p.plain(), Q: p.q, ID: p.id}
 	switch {
 	case p.conn != nil && alive(p.conn):
 		t.Flow = p.conn
@@ -181,7 +176,8 @@ func (e *Edge) target(p *phone) proxy.Target {
 	return t
 }
 
-// Bindings gives the living contacts of a user of this node, the preferred first. It implements proxy.Edge.
+// Bindings gives the living contacts of a user of this node, the preferred first. Of several flows of one instance it gives
+// one, the newest that lives: they are one phone (RFC 5626 §5.1). It implements proxy.Edge.
 func (e *Edge) Bindings(aor overlay.AOR) []proxy.Target {
 	now := e.c.Now()
 	e.mu.Lock()
@@ -191,6 +187,7 @@ func (e *Edge) Bindings(aor overlay.AOR) []proxy.Target {
 		return nil
 	}
 	var ts []proxy.Target
+	var made []time.Time
 	for _, p := range u.phones {
 		if !now.Before(p.until) {
 			continue
@@ -199,7 +196,13 @@ func (e *Edge) Bindings(aor overlay.AOR) []proxy.Target {
 		if t.Flow == nil {
 			e.redial(p)
 		}
-		ts = append(ts, t)
+		i := slices.IndexFunc(ts, func(o proxy.Target) bool { return o.ID == t.ID })
+		switch {
+		case i < 0:
+			ts, made = append(ts, t), append(made, p.registered())
+		case ts[i].Flow == nil || t.Flow != nil && !p.registered().Before(made[i]):
+			ts[i], made[i] = t, p.registered()
+		}
 	}
 	slices.SortStableFunc(ts, func(a, b proxy.Target) int { return int(b.Q) - int(a.Q) })
 	return ts
@@ -217,9 +220,7 @@ func (e *Edge) Contact(uri sip.Uri) (proxy.Target, bool) {
 	defer e.mu.Unlock()
 	var found []*phone
 	for _, p := range e.places[uriKey(uri)] {
-		plain := *p.uri.Clone()
-		plain.Headers = nil
-		if now.Before(p.until) && equalURI(plain, uri) {
+		if now.Before(p.until) && equalURI(p.plain(), uri) {
 			found = append(found, p)
 		}
 	}
@@ -241,6 +242,9 @@ func (e *Edge) Contact(uri sip.Uri) (proxy.Target, bool) {
 func (e *Edge) link(p *phone) {
 	k := uriKey(p.uri)
 	e.places[k] = append(e.places[k], p)
+	p.ref = e.temps.ref(p.user, p.id, p.callID)
+	e.refs[p.ref] = p
+	e.remember(p.user, p.id)
 	for _, s := range p.sources() {
 		e.sources[s]++
 	}
@@ -251,6 +255,9 @@ func (e *Edge) unlink(p *phone) {
 	e.places[k] = slices.DeleteFunc(e.places[k], func(q *phone) bool { return q == p })
 	if len(e.places[k]) == 0 {
 		delete(e.places, k)
+	}
+	if e.refs[p.ref] == p {
+		delete(e.refs, p.ref)
 	}
 	for _, s := range p.sources() {
 		if e.sources[s]--; e.sources[s] <= 0 {
@@ -292,7 +299,7 @@ func (e *Edge) remove(u *user, p *phone) {
 func (e *Edge) expire(u *user, p *phone) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed || u.device(p.id) != p {
+	if e.closed || !slices.Contains(u.phones, p) {
 		return
 	}
 	if left := p.until.Sub(e.c.Now()); left > 0 {

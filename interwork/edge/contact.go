@@ -23,6 +23,7 @@ type claim struct {
 	params   sip.HeaderParams // without q and expires
 	q        uint16           // thousandths
 	instance string           // +sip.instance without quotes, "" if none
+	regID    int              // reg-id of an outbound flow (RFC 5626 §4.2), 0 if none
 	expires  time.Duration    // 0: remove
 	asked    bool             // the phone named a time
 }
@@ -111,8 +112,19 @@ func readClaim(h *sip.ContactHeader) (claim, *refusal) {
 			continue
 		case "+sip.instance":
 			c.instance = strings.Trim(kv.V, `"`)
+		case "reg-id":
+			n, err := strconv.ParseUint(kv.V, 10, 31)
+			if err != nil || n == 0 {
+				return c, refuse(400, "Malformed reg-id", "reg-id=%s is not between 1 and 2147483647", clip(kv.V))
+			}
+			c.regID = int(n)
+		case "pub-gruu", "temp-gruu":
+			continue // the registrar's to say (RFC 5627 §4.2)
 		}
 		c.params = append(c.params, kv)
+	}
+	if c.instance == "" {
+		c.regID = 0 // means nothing without one (RFC 5626 §6)
 	}
 	return c, nil
 }

@@ -44,9 +44,16 @@
 //
 // All three are readable by their owner only, and replaced atomically.
 //
-// # One device, one binding
+// # Devices and their addresses
 //
-// A phone that sends +sip.instance (RFC 5626 §4.1) is known by it: registering again from another address replaces its
-// old contact instead of leaving a dead one beside it. A phone that sends none is known by the user, host and port of its
-// contact. Several contacts of one instance in one REGISTER stay apart.
+// A device is named by a URN, which is its identifier in the overlay and the gr value of its GRUU (RFC 5627). A phone that
+// sends +sip.instance (RFC 5626 §4.1) brings its own, so it is the same at every node of its user: registering again from
+// another address replaces its old contact instead of leaving a dead one beside it. For any other phone one is made from the
+// host and port of its contact: whatever user part it makes up at a start, one socket is one phone. Several contacts of one
+// phone in one REGISTER stay apart.
+//
+// A public GRUU is known for a month after the device registered last, and answered 480 while it is away. Temporary ones
+// (tempgruu.go) need no record in the overlay: they carry the node that made them, encrypted.
+//
+// A phone with reg-id (RFC 5626, outbound.go) may have several flows, which are one device; the newest that lives is used.
 package edge

@@ -75,6 +75,11 @@ type Config struct {
 	DataDir string     // where users.json, bindings.json and edge.key are; "": phones are forgotten with the process
 	Users   *UserStore // nil: opened in DataDir
 
+	// Node is this node, and Shared what all nodes of the overlay know and few others do, such as its root certificate.
+	// Without them no temporary GRUUs are made or read.
+	Node   overlay.NodeID
+	Shared []byte
+
 	Own       func() []overlay.AOR // the users of the node's credential as it is now
 	Publisher Publisher
 	Flows     Flows
@@ -152,6 +157,7 @@ type Edge struct {
 	throttle *throttle
 	offers   *offers
 	agenda   *agenda
+	temps    temps
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -165,6 +171,8 @@ type Edge struct {
 	places  map[string][]*phone // by uriKey of the contact
 	sources map[source]int      // addresses of phones, with the number of phones there
 	waiting map[*answer]struct{}
+	refs    map[ref]*phone                       // by what their temporary GRUUs carry
+	devices map[overlay.AOR]map[string]time.Time // devices, with the time of the last registration
 
 	generation uint64 // counts changes of what is saved
 	saved      uint64 // the last generation on disk
@@ -201,6 +209,9 @@ func New(c Config) (*Edge, error) {
 		places:  make(map[string][]*phone),
 		sources: make(map[source]int),
 		waiting: make(map[*answer]struct{}),
+		refs:    make(map[ref]*phone),
+		devices: make(map[overlay.AOR]map[string]time.Time),
+		temps:   newTemps(c.Node, c.Shared, secret),
 	}
 	if c.Random != nil {
 		e.random = rand.New(c.Random)

@@ -39,6 +39,9 @@ func (e *Edge) register(tx *transaction.Server, req *sip.Request) *refusal {
 	if r := unsupported(req); r != nil { // step 2
 		return r
 	}
+	if r := firstHop(req); r != nil {
+		return r
+	}
 	var who overlay.AOR
 	if !e.trusted(f) { // step 3
 		var ok bool
@@ -60,9 +63,15 @@ func (e *Edge) register(tx *transaction.Server, req *sip.Request) *refusal {
 	if r != nil {
 		return r
 	}
+	if r := flows(req, claims); r != nil {
+		return r
+	}
 	for i := range claims { // step 7, the part that needs no bindings
 		if r := e.grant(&claims[i]); r != nil {
 			return r
+		}
+		if _, gr := param(claims[i].uri.UriParams, "gr"); gr && claims[i].expires > 0 && e.domain(claims[i].uri.Host) {
+			return refuse(403, "Contact Is a GRUU", "%s leads back to this registrar; the phone has to name its own address", clip(claims[i].uri.Addr())) // RFC 5627 §5.1
 		}
 	}
 	return e.bind(tx, req, aor, claims, all)
@@ -83,12 +92,12 @@ func (e *Edge) registrarFor(req *sip.Request, f flow.Flow) *refusal {
 	return nil
 }
 
-// unsupported refuses extensions that the phone insists on; the registrar has none.
+// unsupported refuses extensions that the phone insists on, other than those of the registrar.
 func unsupported(req *sip.Request) *refusal {
 	var tags []string
 	for _, h := range req.GetHeaders("require") {
 		for tag := range strings.SplitSeq(h.Value(), ",") {
-			if tag = strings.TrimSpace(tag); tag != "" {
+			if tag = strings.TrimSpace(tag); tag != "" && !extension(tag) {
 				tags = append(tags, tag)
 			}
 		}
@@ -216,7 +225,7 @@ func (e *Edge) busy(why string) *refusal {
 func qualities(u *user) map[string]uint16 {
 	m := make(map[string]uint16, len(u.phones))
 	for _, p := range u.phones {
-		m[p.id] = p.q
+		m[p.id] = max(m[p.id], p.q)
 	}
 	return m
 }
@@ -256,31 +265,36 @@ func (e *Edge) plan(u *user, f flow.Flow, req *sip.Request, claims []claim, all 
 	for i := range claims {
 		c := &claims[i]
 		id := deviceID(e.secret, u.aor, c)
-		if used[id] { // a second contact of one instance
-			plain := *c
-			plain.instance = ""
-			id = deviceID(e.secret, u.aor, &plain)
+		if used[id] { // a second contact of one phone
+			id = contactID(e.secret, u.aor, c)
+		}
+		reach := reachOf(f, c.uri)
+		if c.regID > 0 {
+			reach = reachOver(f)
 		}
 		var conn flow.Flow
 		for _, p := range u.phones {
-			if p.id != id && !equalURI(p.uri, c.uri) {
+			if !replaces(id, c, p) {
 				continue
+			}
+			if c.instance == "" && p.instance == "" && equalURI(p.uri, c.uri) && !used[p.id] {
+				id = p.id // registered as a second contact once, and refreshed alone
 			}
 			if r := drop(p); r != nil {
 				return ch, r
 			}
-			if reachOf(f, c.uri) == p.reach {
+			if reach == p.reach {
 				conn = p.conn // dialled, perhaps
 			}
 		}
 		if c.expires == 0 {
 			continue
 		}
-		if isSelf(f, reachOf(f, c.uri)) {
+		if isSelf(f, reach) {
 			return ch, refuse(403, "Contact Is This Node", "%s is where this node listens; the phone needs a port of its own", c.uri.Addr())
 		}
 		used[id] = true
-		p := &phone{id: id, claim: *c, callID: callID, cseq: cseq, until: now.Add(c.expires), source: source, reach: reachOf(f, c.uri), conn: conn}
+		p := &phone{user: u.aor, id: id, claim: *c, callID: callID, cseq: cseq, until: now.Add(c.expires), source: source, reach: reach, conn: conn}
 		if f.Reliable() && (p.reach.Transport == source.Transport || p.reach.Remote.Port == 0) {
 			p.conn = f
 		}
@@ -300,12 +314,23 @@ func (e *Edge) plan(u *user, f flow.Flow, req *sip.Request, claims []claim, all 
 func (e *Edge) listing(req *sip.Request, u *user) *sip.Response {
 	now := e.c.Now()
 	res := message.NewResponse(req, 200, "")
+	gruu, outbound := hasTag(req, "supported", "gruu") || hasTag(req, "require", "gruu"), false
 	if u != nil {
 		for _, p := range u.phones {
-			if now.Before(p.until) {
-				res.AppendHeader(p.header(now))
+			if !now.Before(p.until) {
+				continue
 			}
+			h := p.header(now)
+			if gruu {
+				h.Params = append(h.Params, e.gruuParams(u, p)...)
+			}
+			res.AppendHeader(h)
+			outbound = outbound || p.regID > 0
 		}
+	}
+	if outbound && hasTag(req, "supported", "outbound") {
+		res.AppendHeader(sip.NewHeader("Require", "outbound")) // RFC 5626 §6
+		res.AppendHeader(sip.NewHeader("Flow-Timer", strconv.Itoa(int(flowTimer/time.Second))))
 	}
 	res.AppendHeader(sip.NewHeader("Date", now.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")))
 	return res

@@ -26,7 +26,8 @@ type UserStatus struct {
 
 // PhoneStatus is one registered phone.
 type PhoneStatus struct {
-	ID        string        `json:"id"`
+	ID        string        `json:"id"` // the gr value of its GRUU
+	RegID     int           `json:"reg_id,omitempty"`
 	Contact   string        `json:"contact"`
 	Transport string        `json:"transport"`
 	Source    string        `json:"source"` // where its REGISTER came from
@@ -65,7 +66,7 @@ func (e *Edge) Status() Status {
 		}
 		for _, p := range u.phones {
 			ps := PhoneStatus{
-				ID: p.id, Contact: p.uri.String(), Transport: string(p.source.Transport), Source: p.source.Remote.String(),
+				ID: p.id, RegID: p.regID, Contact: p.uri.String(), Transport: string(p.source.Transport), Source: p.source.Remote.String(),
 				Reach: string(p.reach.Transport) + " " + p.reach.Remote.String(), Connected: e.target(p).Flow != nil,
 				Q: float64(p.q) / 1000, ExpiresIn: p.until.Sub(now), UserAgent: p.agent, Published: u.current(p),
 			}

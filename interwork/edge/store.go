@@ -32,6 +32,8 @@ type bindingsDoc struct {
 	Version int         `json:"version"`
 	Overlay overlay.ID  `json:"overlay"`
 	Users   []savedUser `json:"users"`
+
+	Known []savedDevices `json:"known,omitempty"` // devices that have registered, living or not
 }
 
 type savedUser struct {
@@ -152,6 +154,7 @@ func (e *Edge) snapshot() bindingsDoc {
 		}
 		doc.Users = append(doc.Users, s)
 	}
+	doc.Known = e.saveKnown()
 	return doc
 }
 
@@ -183,6 +186,7 @@ func (e *Edge) restore() error {
 		return os.Rename(path, aside)
 	}
 	now := e.c.Now()
+	e.restoreKnown(doc.Known)
 	for _, s := range doc.Users {
 		aor, err := overlay.ParseAOR(s.AOR)
 		if err != nil || aor.Host() != e.c.OID || e.users[aor] != nil || len(e.users) >= e.c.MaxUsers {
@@ -193,9 +197,10 @@ func (e *Edge) restore() error {
 		for _, sp := range s.Phones {
 			p, err := restorePhone(sp)
 			if err == nil {
+				p.user = aor
 				p.expires = min(p.expires, e.c.MaxExpires)
 			}
-			if err == nil && (len(u.phones) >= e.c.MaxContacts || u.device(p.id) != nil) {
+			if err == nil && (len(u.phones) >= e.c.MaxContacts || u.flow(p.id, p.regID) != nil) {
 				err = errors.New("one too many, or twice")
 			}
 			if err != nil {

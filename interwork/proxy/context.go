@@ -123,8 +123,8 @@ func (x *responseContext) advance() {
 // launch starts the targets whose turn it is: those of the highest preference, and while some of a preference run, those
 // of the same or a higher one.
 func (x *responseContext) launch() bool {
-	if len(x.pending) == 0 {
-		return false
+	if len(x.pending) == 0 || x.w.hasGRUU && x.running > 0 {
+		return false // and for one device never two places at a time (RFC 5627 §5.4)
 	}
 	if x.running == 0 {
 		if x.searching && !x.found && x.pending[0].Q < topQ {
@@ -221,6 +221,11 @@ func (x *responseContext) record(rec overlay.Record) {
 		return
 	}
 	var targets []Target
+	if x.w.hasGRUU {
+		x.add(x.deviceNodes(rec, time.Now()))
+		x.advance()
+		return
+	}
 	for _, n := range rec.Live(time.Now()) {
 		if n.Node == x.c.self || slices.Contains(x.nodes, n.Node) {
 			continue
@@ -249,12 +254,9 @@ func (x *responseContext) arrived(targets []Target, ok bool) {
 	x.advance()
 }
 
-// preference is the highest q among a node's devices that the request may reach.
+// preference is the highest q among a node's devices.
 func (x *responseContext) preference(devices []overlay.Device) (q uint16, ok bool) {
 	for _, d := range devices {
-		if x.w.hasGRUU && d.ID != x.w.gruu {
-			continue
-		}
 		q, ok = max(q, d.Q), true
 	}
 	return q, ok
@@ -309,6 +311,8 @@ func (x *responseContext) finish() {
 // nobody is the error when there was no target at all.
 func (x *responseContext) nobody() error {
 	switch {
+	case x.searchErr == nil && x.w.hasGRUU && !x.w.known && x.c.cfg.Edge.Owns(x.w.aor):
+		return overlay.ErrUnknownUser // of the user's nodes, this one alone lives, and it does not know the device
 	case x.searchErr == nil:
 		return overlay.ErrOffline
 	case errors.Is(x.searchErr, overlay.ErrUnknownUser) && x.c.cfg.Edge.Owns(x.w.aor):

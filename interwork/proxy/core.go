@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -185,13 +184,11 @@ func (c *Core) carry(r *request, w way) {
 
 // carryUser sends a request to the phones of a user: those of this node, and where allowed those of others.
 func (c *Core) carryUser(r *request, w way) {
-	targets := slices.DeleteFunc(c.cfg.Edge.Bindings(w.aor), func(t Target) bool {
-		return w.hasGRUU && (w.gruu == "" || t.ID != w.gruu)
-	})
+	targets := w.device(c.cfg.Edge.Bindings(w.aor))
 	local := w.hasGRUU && len(targets) > 0 // a GRUU names one device (RFC 5627 §3.4): it is here
 	if !w.lookup || local {
 		if len(targets) == 0 {
-			if c.cfg.Edge.Owns(w.aor) {
+			if c.cfg.Edge.Owns(w.aor) && (!w.hasGRUU || w.known) {
 				c.answerError(r, overlay.ErrOffline)
 			} else {
 				c.answerError(r, overlay.ErrUnknownUser)

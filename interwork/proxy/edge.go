@@ -33,6 +33,8 @@ type Edge interface {
 	// Contact finds the binding whose Contact equals uri (RFC 3261 §19.1.4), whoever's it is: it is where a request
 	// inside a dialog goes when the flow that its route named is gone.
 	Contact(uri sip.Uri) (Target, bool)
+
+	GRUUs
 }
 
 // Sockets finds the flow of the phone side that a flow token names. A UDP endpoint always has one as long as the local

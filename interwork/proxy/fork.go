@@ -155,8 +155,8 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		x.auth = append(x.auth, res.GetHeaders("Proxy-Authenticate")...)
 	}
 	x.offer(result{status: status, reason: res.Reason, res: res})
-	if status >= 600 && !x.declined {
-		x.declined = true // step 5
+	if (status >= 600 || x.w.hasGRUU && !absent(status)) && !x.declined {
+		x.declined = true // step 5; and the one device there is has spoken
 		x.abandon()
 	}
 	x.advance()

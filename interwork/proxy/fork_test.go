@@ -290,6 +290,7 @@ func TestGRUU(t *testing.T) {
 		if a.core.Stats().Lookups != lookups {
 			t.Error("a lookup for a device that is here")
 		}
+		b.known = map[string]bool{"gone": true}
 		alice.send(alice.out("MESSAGE", bobURI+";gr=gone"))
 		w.after(time.Second)
 		alice.expect("100 100 480")

@@ -12,7 +12,7 @@ func (c *Core) serve(r *request) {
 		c.answer(r, 200, "OK",
 			sip.NewHeader("Allow", allow),
 			sip.NewHeader("Accept", "application/sdp"),
-			sip.NewHeader("Supported", "path, gruu"))
+			sip.NewHeader("Supported", "gruu, outbound"))
 	case sip.BYE, sip.INFO, sip.UPDATE, sip.PRACK, sip.NOTIFY:
 		c.answer(r, 481, "Call/Transaction Does Not Exist")
 	default:

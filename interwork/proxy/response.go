@@ -23,15 +23,17 @@ func rank(status int, local bool) int {
 	}
 	r := status / 100 * 10
 	if local {
-		return r + 4
+		return r + 5
 	}
 	switch status {
 	case 401, 407, 415, 420, 484:
 		return r
-	case 404, 408, 410, 430, 480, 481:
+	case 408, 430, 480, 481:
 		return r + 2
-	case 487:
+	case 404, 410: // of two places, one knows more
 		return r + 3
+	case 487:
+		return r + 4
 	}
 	return r + 1
 }

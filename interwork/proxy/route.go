@@ -43,6 +43,7 @@ type way struct {
 	aor     overlay.AOR // toUser
 	gruu    string      // toUser: only the device with this identifier
 	hasGRUU bool
+	known   bool // toUser with gruu: the device has been at this node
 	lookup  bool // toUser: other nodes may be asked
 	status  int  // refuse
 	reason  string
@@ -130,12 +131,14 @@ func (c *Core) decideRoute(r *request, edge bool) way {
 }
 
 func (c *Core) decideUser(r *request, edge bool) way {
+	if hasParam(&r.uri, "gr") {
+		return c.decideGRUU(r, edge)
+	}
 	aor, err := c.cfg.OID.AOR(r.uri.User)
 	if err != nil {
 		return way{kind: refuse, status: 404, reason: "Not Found"}
 	}
-	gruu, has := param(&r.uri, "gr")
-	return way{kind: toUser, aor: aor, gruu: gruu, hasGRUU: has, lookup: edge}
+	return way{kind: toUser, aor: aor, lookup: edge}
 }
 
 // secureEnough says whether a sips request may use a flow: TLS to a phone, the authenticated stream to a node (RFC 5630 §3).

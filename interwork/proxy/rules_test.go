@@ -69,7 +69,7 @@ func TestRefusals(t *testing.T) {
 		{"BYE to the overlay", "BYE", "sip:p2psip.example", nil, "481", ""},
 		{"REGISTER", "REGISTER", "sip:p2psip.example", nil, "200", ""},
 		{"REGISTER elsewhere", "REGISTER", "sip:elsewhere.example", nil, "404", ""},
-		{"a GRUU of no device", "MESSAGE", "sip:alice@p2psip.example;gr=other", nil, "480", ""},
+		{"a GRUU of no device", "MESSAGE", "sip:alice@p2psip.example;gr=other", nil, "404", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			newWorld(t, func(w *world) {

@@ -59,8 +59,9 @@ type node struct {
 	dials    int
 	locate   func(ctx context.Context, aor overlay.AOR) []found
 	admit    func(tx *transaction.Server, req *sip.Request) bool
-	proxy    bool   // its credential permits the role of a proxy peer
-	inside   []bool // what Admit was told about each request
+	known    map[string]bool // devices that have been here
+	proxy    bool            // its credential permits the role of a proxy peer
+	inside   []bool          // what Admit was told about each request
 	register func(tx *transaction.Server, req *sip.Request)
 	out      func(uri sip.Uri) ([]Target, bool)
 }

@@ -118,7 +118,7 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 		return err
 	}
 	if n.edge, err = edge.New(edge.Config{
-		OID: doc.ID, DataDir: n.cfg.DataDir, Users: n.users,
+		OID: doc.ID, DataDir: n.cfg.DataDir, Users: n.users, Node: n.overlay.ID(), Shared: doc.Root().Raw,
 		Own:       func() []overlay.AOR { return n.overlay.Credential().Users() },
 		Publisher: publish, Flows: n.sockets, Trusted: trusted, Random: n.random(), Logger: n.log, Now: n.cfg.Now,
 	}); err != nil {
