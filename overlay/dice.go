@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -39,4 +40,27 @@ func (d *dice) shuffle(n int, swap func(i, j int)) {
 		return
 	}
 	rand.Shuffle(n, swap)
+}
+
+// intn gives a number from 0 to n-1.
+func (d *dice) intn(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.r != nil {
+		return d.r.IntN(n)
+	}
+	return rand.IntN(n)
+}
+
+// read fills b, of a length divisible by 8.
+func (d *dice) read(b []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := rand.Uint64
+	if d.r != nil {
+		f = d.r.Uint64
+	}
+	for i := 0; i+8 <= len(b); i += 8 {
+		binary.BigEndian.PutUint64(b[i:], f())
+	}
 }

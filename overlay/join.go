@@ -195,10 +195,6 @@ func (j *joiner) pauseFor(ctx context.Context, d time.Duration, was bool, events
 		case <-j.wake:
 			return true
 		case <-events:
-			// kad-dht takes the same event; its table follows in a moment.
-			if !was && !sleep(ctx, 20*time.Millisecond) {
-				return false
-			}
 		case <-ctx.Done():
 			return false
 		}
@@ -217,9 +213,8 @@ func (j *joiner) arrived() {
 	j.mu.Unlock()
 	j.o.log.Info("joined the overlay", "overlay", j.o.doc.ID, "neighbours", j.o.neighbours())
 	j.o.start(func() {
-		select {
-		case <-j.o.dht.RefreshRoutingTable():
-		case <-j.o.ctx.Done():
+		j.o.upkeep.join(j.o.ctx)
+		if j.o.ctx.Err() != nil {
 			return
 		}
 		j.save()
@@ -283,8 +278,7 @@ func (o *Peer) forgiveDial(n NodeID) {
 	}
 }
 
-// meet connects to a node and puts it into the routing table if it answers. kad-dht does that by itself when a connection
-// comes up, but tries only once.
+// meet connects to a node and puts it into the routing table if it answers.
 func (o *Peer) meet(ctx context.Context, ai peer.AddrInfo) error {
 	if err := o.host.Connect(ctx, ai); err != nil {
 		return err
@@ -296,8 +290,8 @@ func (o *Peer) meet(ctx context.Context, ai peer.AddrInfo) error {
 		return err
 	}
 	o.suspects.remove(ai.ID)
-	_, err := o.dht.RoutingTable().TryAddPeer(ai.ID, true, true)
-	return err
+	o.upkeep.heard(ai.ID)
+	return nil
 }
 
 // gather makes one entry of several for the same node.
@@ -332,6 +326,11 @@ func (j *joiner) HandlePeerFound(ai peer.AddrInfo) {
 	j.mu.Lock()
 	j.remember(ai)
 	j.mu.Unlock()
+	j.lookAgain()
+}
+
+// lookAgain has the joiner look at the state of things.
+func (j *joiner) lookAgain() {
 	select {
 	case j.wake <- struct{}{}:
 	default:

@@ -17,6 +17,7 @@ import (
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multiaddr"
@@ -60,6 +61,8 @@ type Peer struct {
 	log       *slog.Logger
 	regs      *Registrations
 	join      *joiner
+	upkeep    *upkeep
+	up        atomic.Bool // upkeep is set
 	suspects  suspects
 	lookups   chan struct{} // a slot for each search under way
 
@@ -114,7 +117,10 @@ func Start(c Config) (_ *Peer, err error) {
 	if o.join, err = newJoiner(o, c.Bootstrap, c.PeersFile); err != nil {
 		return nil, err
 	}
+	o.upkeep = newUpkeep(o)
+	o.up.Store(true)
 	o.start(o.join.run)
+	o.start(o.upkeep.run)
 	o.start(o.sweep)
 	if c.LAN {
 		if err := o.join.startLAN(); err != nil {
@@ -139,7 +145,15 @@ func (o *Peer) startDHT() error {
 		dht.MaxRecordAge(o.doc.DHT.Retention+ClockSkew),
 		dht.DisableProviders(),
 		dht.AddressFilter(boundAddrs),
-		dht.RoutingTableRefreshQueryTimeout(o.timing.Walk),
+		// The routing table is upkeep's. Without its refresh and its look-up of every new connection, kad-dht leaves it alone,
+		// but for taking those out that speak another protocol.
+		dht.DisableAutoRefresh(),
+		dht.LookupCheckConcurrency(0),
+		dht.OnRequestHook(func(_ context.Context, s network.Stream, _ *pb.Message) {
+			if o.up.Load() {
+				o.upkeep.heard(s.Conn().RemotePeer())
+			}
+		}),
 		dht.WithCustomMessageSender(func(h host.Host, protos []protocol.ID) pb.MessageSenderWithDisconnect {
 			o.sender = newSender(h, protos, o.timing.RPC)
 			return o.sender

@@ -23,6 +23,7 @@ type Timing struct {
 	RetryMin time.Duration // first pause before a failed publication is tried again
 	RetryMax time.Duration // longest such pause
 	Early    time.Duration // until a record that too few nodes store is published again
+	Upkeep   time.Duration // between two questions who is new nearby
 }
 
 // defaultTiming is measured, not guessed: see DESIGN.md.
@@ -39,6 +40,7 @@ var defaultTiming = Timing{
 	RetryMin: 2 * time.Second,
 	RetryMax: time.Minute,
 	Early:    30 * time.Second,
+	Upkeep:   5 * time.Minute,
 }
 
 func (t Timing) withDefaults() Timing {
@@ -58,6 +60,7 @@ func (t Timing) withDefaults() Timing {
 	set(&t.RetryMin, d.RetryMin)
 	set(&t.RetryMax, d.RetryMax)
 	set(&t.Early, d.Early)
+	set(&t.Upkeep, d.Upkeep)
 	if t.Alpha <= 0 {
 		t.Alpha = d.Alpha
 	}

@@ -8,9 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 )
 
 // Bounds on one walk.
@@ -216,29 +214,14 @@ func (w *walk) take(r walkReply) {
 		if w.firstErr == nil {
 			w.firstErr = r.err
 		}
-		w.o.suspects.add(r.c.id, w.o.now())
-		if w.o.host.Network().Connectedness(r.c.id) != network.Connected {
-			w.o.dht.RoutingTable().RemovePeer(r.c.id)
-		}
+		w.o.upkeep.failed(r.c.id)
 		return
 	}
 	r.c.state = answered
 	w.answered++
 	w.o.suspects.remove(r.c.id)
-	rt := w.o.dht.RoutingTable()
-	if ok, err := rt.TryAddPeer(r.c.id, true, true); err == nil && !ok {
-		rt.UpdateLastSuccessfulOutboundQueryAt(r.c.id, time.Now())
-	}
-	for i, ai := range r.closer {
-		if i >= 2*w.o.doc.DHT.BucketSize {
-			break
-		}
-		if ai.ID.Validate() != nil || len(ai.Addrs) == 0 || ai.ID == w.o.host.ID() {
-			continue
-		}
-		if w.o.host.Network().Connectedness(ai.ID) != network.Connected {
-			w.o.host.Peerstore().AddAddrs(ai.ID, ai.Addrs[:min(len(ai.Addrs), maxAddrs)], peerstore.TempAddrTTL)
-		}
+	w.o.upkeep.heard(r.c.id)
+	for _, ai := range w.o.learn(r.closer) {
 		w.add(ai.ID, r.c.hops+1)
 	}
 }
