@@ -64,3 +64,23 @@ func (d *dice) read(b []byte) {
 		binary.BigEndian.PutUint64(b[i:], f())
 	}
 }
+
+// intN gives a number from 0 to n-1.
+func (d *dice) intN(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.r != nil {
+		return d.r.IntN(n)
+	}
+	return rand.IntN(n)
+}
+
+// exp gives a number with the exponential distribution of mean 1.
+func (d *dice) exp() float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.r != nil {
+		return d.r.ExpFloat64()
+	}
+	return rand.ExpFloat64()
+}

@@ -52,6 +52,7 @@ type Peer struct {
 	host      host.Host
 	dht       *dht.IpfsDHT
 	store     *store
+	roles     *roles
 	sender    *sender
 	messenger *pb.ProtocolMessenger
 	verifier  *verifier
@@ -108,6 +109,7 @@ func Start(c Config) (_ *Peer, err error) {
 	}
 	o.verifier = newVerifier(o.doc, o.now)
 	o.store = newStore(o.verifier)
+	o.roles = newRoles(o, newAdvertVerifier(o.verifier))
 	if err := o.startDHT(); err != nil {
 		return nil, err
 	}
@@ -140,8 +142,8 @@ func (o *Peer) startDHT() error {
 		dht.Mode(dht.ModeServer),
 		dht.BucketSize(o.doc.DHT.BucketSize),
 		dht.Concurrency(o.timing.Alpha),
-		dht.Validator(record.NamespacedValidator{userNamespace: userValidator{o.verifier}}),
-		dht.Datastore(o.store),
+		dht.Validator(record.NamespacedValidator{userNamespace: userValidator{o.verifier}, roleNamespace: roleValidator{o.roles.v}}),
+		dht.Datastore(stores{o.store, o.roles.store}),
 		dht.MaxRecordAge(o.doc.DHT.Retention+ClockSkew),
 		dht.DisableProviders(),
 		dht.AddressFilter(boundAddrs),
@@ -215,6 +217,7 @@ func (o *Peer) Close() error {
 func (o *Peer) sweep() {
 	for sleep(o.ctx, sweepInterval) {
 		o.store.sweep()
+		o.roles.store.sweep()
 	}
 }
 

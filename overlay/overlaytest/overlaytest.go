@@ -15,6 +15,7 @@ import (
 
 // Universe is an overlay with its peers.
 type Universe struct {
+	roles     func(i int) []overlay.Role
 	Authority *overlay.Authority
 	Peers     []*overlay.Peer // peer i speaks for sip:user<i>@ and for sip:shared@
 	Configs   []overlay.Config
@@ -27,12 +28,18 @@ const ID = "p2psip.example"
 // configuration.
 func New(t testing.TB, n int, adjust func(i int, c *overlay.Config)) *Universe {
 	t.Helper()
+	return NewWithRoles(t, n, nil, adjust)
+}
+
+// NewWithRoles is New for an overlay in which peers may take roles.
+func NewWithRoles(t testing.TB, n int, roles func(i int) []overlay.Role, adjust func(i int, c *overlay.Config)) *Universe {
+	t.Helper()
 	overlay.SilenceLibraries()
 	a, err := overlay.NewAuthority(overlay.DocumentOptions{ID: ID}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &Universe{Authority: a}
+	u := &Universe{Authority: a, roles: roles}
 	for i := range n {
 		c := u.Config(t, i)
 		if adjust != nil {
@@ -61,7 +68,7 @@ func (u *Universe) Config(t testing.TB, i int) overlay.Config {
 	dir := t.TempDir()
 	c := overlay.Config{
 		Key: key, Document: u.Authority.Document(),
-		Credential: u.Credential(t, key, fmt.Sprintf("user%d", i), "shared"),
+		Credential: u.Entitle(t, key, u.rolesOf(i), fmt.Sprintf("user%d", i), "shared"),
 		Listen:     []string{"/ip4/127.0.0.1/tcp/0"},
 		PeersFile:  filepath.Join(dir, "peers.json"),
 		StateFile:  filepath.Join(dir, "published.json"),
@@ -77,6 +84,19 @@ func (u *Universe) Config(t testing.TB, i int) overlay.Config {
 // Credential issues a credential for users to the node with the given key.
 func (u *Universe) Credential(t testing.TB, key crypto.PrivKey, users ...string) *overlay.Credential {
 	t.Helper()
+	return u.Entitle(t, key, nil, users...)
+}
+
+func (u *Universe) rolesOf(i int) []overlay.Role {
+	if u.roles == nil {
+		return nil
+	}
+	return u.roles(i)
+}
+
+// Entitle issues a credential for roles and users to the node with the given key.
+func (u *Universe) Entitle(t testing.TB, key crypto.PrivKey, roles []overlay.Role, users ...string) *overlay.Credential {
+	t.Helper()
 	node, err := overlay.NodeOfKey(key)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +105,7 @@ func (u *Universe) Credential(t testing.TB, key crypto.PrivKey, users ...string)
 	for _, s := range users {
 		aors = append(aors, u.AOR(t, s))
 	}
-	cred, err := u.Authority.Issue(node, aors, nil, time.Hour, time.Now())
+	cred, err := u.Authority.Issue(node, aors, roles, time.Hour, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
