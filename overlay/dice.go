@@ -42,8 +42,8 @@ func (d *dice) shuffle(n int, swap func(i, j int)) {
 	rand.Shuffle(n, swap)
 }
 
-// intn gives a number from 0 to n-1.
-func (d *dice) intn(n int) int {
+// intN gives a number from 0 to n-1.
+func (d *dice) intN(n int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.r != nil {

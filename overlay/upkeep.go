@@ -315,7 +315,7 @@ func (u *upkeep) look(ctx context.Context) {
 	target := sha256.Sum256([]byte(self))
 	farthest := kadDistance(target, nearest[len(nearest)-1])
 	news := 0
-	for _, ai := range u.ask(ctx, nearest[u.o.random.intn(len(nearest))], self) {
+	for _, ai := range u.ask(ctx, nearest[u.o.random.intN(len(nearest))], self) {
 		d := kadDistance(target, ai.ID)
 		if len(nearest) >= k && slices.Compare(d[:], farthest[:]) >= 0 || u.rt.Find(ai.ID) != "" || u.o.suspects.has(ai.ID, u.o.now()) {
 			continue
