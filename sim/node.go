@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -86,27 +88,27 @@ func (n *node) sessionLength() time.Duration {
 	return time.Duration(n.dice.ExpFloat64() * mean)
 }
 
+// issue gives the node its credential.
+func (n *node) issue() error {
+	var users []overlay.AOR
+	for _, u := range n.users {
+		users = append(users, u.aor)
+	}
+	if len(users) == 0 {
+		u, err := n.r.doc.ID.AOR("node" + itoa(n.index))
+		if err != nil {
+			return err
+		}
+		users = []overlay.AOR{u}
+	}
+	var err error
+	n.cred, err = n.r.auth.Issue(n.id, users, nil, maxDuration, time.Now())
+	return err
+}
+
 // up starts the overlay's peer, the production code.
 func (n *node) up() (*overlay.Peer, error) {
 	r := n.r
-	if n.cred == nil {
-		var users []overlay.AOR
-		for _, u := range n.users {
-			users = append(users, u.aor)
-		}
-		if len(users) == 0 {
-			u, err := r.doc.ID.AOR("node" + itoa(n.index))
-			if err != nil {
-				return nil, err
-			}
-			users = []overlay.AOR{u}
-		}
-		cred, err := r.auth.Issue(n.id, users, nil, maxDuration, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		n.cred = cred
-	}
 	h, err := r.net.AddHost(n.key, n.nat)
 	if err != nil {
 		return nil, err
@@ -150,8 +152,9 @@ func (n *node) arrived() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.peer != nil && n.place < 0 {
-		n.place = len(r.alive)
-		r.alive = append(r.alive, n)
+		n.place = 0
+		at, _ := slices.BinarySearchFunc(r.alive, n, compareNodes)
+		r.alive = slices.Insert(r.alive, at, n)
 	}
 }
 
@@ -161,9 +164,9 @@ func (n *node) down(silent bool) {
 	r.mu.Lock()
 	r.count(-1)
 	if n.place >= 0 {
-		last := r.alive[len(r.alive)-1]
-		r.alive[n.place], last.place = last, n.place
-		r.alive = r.alive[:len(r.alive)-1]
+		if at, ok := slices.BinarySearchFunc(r.alive, n, compareNodes); ok {
+			r.alive = slices.Delete(r.alive, at, at+1)
+		}
 		n.place = -1
 	}
 	for _, u := range n.users {
@@ -205,6 +208,10 @@ func sum(a, b network.Counts) network.Counts {
 	}
 	return out
 }
+
+func compareNodes(a, b *node) int { return cmp.Compare(a.index, b.index) }
+
+func compareUsers(a, b *user) int { return cmp.Compare(a.index, b.index) }
 
 // count keeps the number of running nodes and their time. r.mu is held.
 func (r *run) count(change int) {
@@ -276,8 +283,9 @@ func (r *run) register(ctx context.Context, n *node, p *overlay.Peer, u *user, f
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.peer == p && u.place < 0 {
-		u.place = len(r.registered)
-		r.registered = append(r.registered, u)
+		u.place = 0
+		at, _ := slices.BinarySearchFunc(r.registered, u, compareUsers)
+		r.registered = slices.Insert(r.registered, at, u)
 	}
 }
 
@@ -286,9 +294,9 @@ func (r *run) unregister(u *user) {
 	if u.place < 0 {
 		return
 	}
-	last := r.registered[len(r.registered)-1]
-	r.registered[u.place], last.place = last, u.place
-	r.registered = r.registered[:len(r.registered)-1]
+	if at, ok := slices.BinarySearchFunc(r.registered, u, compareUsers); ok {
+		r.registered = slices.Delete(r.registered, at, at+1)
+	}
 	u.place = -1
 }
 

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -34,8 +35,19 @@ const opTimeout = 30 * time.Second
 var ErrStopped = errors.New("the simulation was stopped")
 
 // Run simulates a scenario. progress, which may be nil, is called now and then from another goroutine, in real time; never
-// after Run has returned. Runs wait for each other. The process is held to one processor meanwhile.
+// after Run has returned. Runs wait for each other. The process is held to one
+// processor meanwhile, because two of them do the same work in more time.
 func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*result.Run, error) {
+	return probe{procs: 1}.run(ctx, s, progress)
+}
+
+// probe is what a test of Run may change: nothing of it must show in the result.
+type probe struct {
+	procs int                 // processors
+	watch func(network.Event) // see network.Config
+}
+
+func (pr probe) run(ctx context.Context, s Scenario, progress func(result.Progress)) (*result.Run, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
@@ -43,15 +55,16 @@ func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*resu
 	runMu.Lock()
 	defer runMu.Unlock()
 	defer network.Seeded(s.Seed)()
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	percent := debug.SetGCPercent(-1) // see collect
 	defer debug.SetGCPercent(percent)
 
-	calmSysmon()
 	r := newRun(ctx, s)
+	r.probe = pr
 	w := watch(r, progress)
 	begin := time.Now()
 	err := network.RunVirtual(func() {
+		runtime.GOMAXPROCS(pr.procs) // package testing, on which virtual time stands, has just set its own number
 		if err := r.run(); err != nil {
 			r.fail(err)
 		}
@@ -63,6 +76,7 @@ func Run(ctx context.Context, s Scenario, progress func(result.Progress)) (*resu
 		r.progress = make(chan result.Progress, 1)
 		w := watch(r, progress)
 		err = network.RunVirtual(func() {
+			runtime.GOMAXPROCS(pr.procs) // package testing, on which virtual time stands, has just set its own number
 			if err := r.runStock(); err != nil && !errors.Is(err, ErrStopped) {
 				r.fail(err)
 			}
@@ -99,6 +113,7 @@ type run struct {
 
 	wg sync.WaitGroup // everything started in the bubble
 
+	probe    probe
 	begin    time.Time // of the bubble
 	measured time.Time // of the last stretch; zero before
 	out      *result.Run
@@ -106,8 +121,8 @@ type run struct {
 
 	mu         sync.Mutex
 	err        error   // guarded by mu
-	alive      []*node // guarded by mu: up and joined, in the order of arrival
-	registered []*user // guarded by mu: those a caller should find
+	alive      []*node // guarded by mu: up and joined, by index
+	registered []*user // guarded by mu: those a caller should find, by index
 	up         int     // guarded by mu: nodes running
 	upSince    time.Time
 	upFor      time.Duration // guarded by mu: node time since the last stretch began
@@ -139,7 +154,7 @@ type node struct {
 	host  *network.Host  // guarded by mu
 	peer  *overlay.Peer  // guarded by mu; nil while it is down
 	past  network.Counts // guarded by mu: of its earlier hosts
-	place int            // guarded by r.mu: in r.alive, -1 if not there
+	place int            // guarded by r.mu: -1 if not in r.alive
 }
 
 // user is registered at one node.
@@ -147,7 +162,7 @@ type user struct {
 	index int
 	aor   overlay.AOR
 	node  *node
-	place int // guarded by run.mu: in run.registered, -1 if not there
+	place int // guarded by run.mu: -1 if not in run.registered
 }
 
 func newRun(ctx context.Context, s Scenario) *run {
@@ -234,6 +249,7 @@ func (r *run) newNetwork(dial time.Duration) (*network.Network, error) {
 	}
 	return network.New(network.Config{
 		Seed: s.Seed, Latency: lat, Jitter: s.Jitter, Loss: s.Loss, Bandwidth: s.Bandwidth, DialTimeout: dial,
+		Settle: synctest.Wait, Watch: r.probe.watch,
 	})
 }
 
@@ -280,6 +296,12 @@ func (r *run) build() error {
 	}
 	if r.hostile != nil {
 		if err := r.hostile.prepare(); err != nil {
+			r.net.Close()
+			return err
+		}
+	}
+	for _, n := range r.nodes { // in their order: the serial numbers are drawn one after the other
+		if err := n.issue(); err != nil {
 			r.net.Close()
 			return err
 		}

@@ -12,14 +12,13 @@ import (
 // bus is a small event.Bus. Unlike libp2p's it never blocks who emits: where a subscriber is behind, events queue up and
 // one goroutine hands them on in order. (Blocking there, with the bus's lock held, would stop virtual time.)
 type bus struct {
+	h    *Host
 	mu   sync.Mutex
 	subs []*subscription // guarded by mu
 	wg   sync.WaitGroup
 }
 
 var _ event.Bus = (*bus)(nil)
-
-func newBus() *bus { return &bus{} }
 
 type subscription struct {
 	b     *bus
@@ -58,6 +57,7 @@ func (b *bus) Subscribe(eventType any, _ ...event.SubscriptionOpt) (event.Subscr
 
 func (b *bus) emit(e any) {
 	t := reflect.TypeOf(e)
+	b.h.net.note("emits", b.h, b.h.index)
 	b.mu.Lock()
 	subs := b.subs
 	b.mu.Unlock()

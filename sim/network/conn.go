@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,12 +32,11 @@ type conn struct {
 	dir       network.Direction
 	opened    int64 // on the wheel's clock
 
-	identified chan struct{}
-	gone       chan struct{} // closed with the connection
-
-	mu      sync.Mutex
-	streams map[*stream]struct{} // guarded by mu
-	down    bool                 // guarded by mu
+	mu         sync.Mutex
+	streams    []*stream     // guarded by mu
+	identified bool          // guarded by mu
+	down       bool          // guarded by mu
+	changed    chan struct{} // guarded by mu: made when somebody waits; closed when one of the two above has become true
 }
 
 var _ network.Conn = (*conn)(nil)
@@ -45,7 +45,7 @@ func newLink(from, to *Host) (near, far *conn) {
 	l := &link{}
 	now := from.net.wheel.now()
 	end := func(h, far *Host, d network.Direction) *conn {
-		return &conn{host: h, far: far, link: l, dir: d, opened: now, identified: make(chan struct{}), gone: make(chan struct{})}
+		return &conn{host: h, far: far, link: l, dir: d, opened: now}
 	}
 	near, far = end(from, to, network.DirOutbound), end(to, from, network.DirInbound)
 	near.twin, far.twin = far, near
@@ -95,45 +95,99 @@ func (c *conn) identify() {
 		}
 		protos := c.far.mux.Protocols()
 		c.host.store.SetProtocols(c.far.id, protos...)
-		close(c.identified)
+		c.mu.Lock()
+		c.identified = true
+		c.tell()
+		c.mu.Unlock()
 		c.host.bus.emit(event.EvtPeerIdentificationCompleted{Peer: c.far.id, Conn: c, ListenAddrs: c.far.addrs, Protocols: protos})
 	})
 }
 
 func (c *conn) waitIdentified(ctx context.Context) error {
-	select {
-	case <-c.identified:
-		return nil
-	default:
+	for {
+		changed := c.change()
+		c.mu.Lock()
+		identified, down := c.identified, c.down
+		c.mu.Unlock()
+		switch {
+		case identified:
+			return nil
+		case down:
+			return network.ErrReset
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	select {
-	case <-c.identified:
-		return nil
-	case <-c.gone:
-		return network.ErrReset
-	case <-ctx.Done():
-		return ctx.Err()
+}
+
+// change gives a channel that is closed when the connection is identified or down, if that is still to come, and at once
+// if it is down.
+func (c *conn) change() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	if c.down {
+		changed := c.changed
+		c.tell()
+		return changed
+	}
+	return c.changed
+}
+
+// tell wakes those who wait for a change. c.mu is held.
+func (c *conn) tell() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
 	}
 }
 
 // key orders this connection's events among those of one instant.
 func (c *conn) key() uint64 { return uint64(c.host.index)<<32 | uint64(c.far.index) }
 
-// send lets do happen at the far side when a packet has got there. bytes are counted with the overhead.
-func (c *conn) send(p protocol.ID, messages, bytes int, do func()) {
-	c.sendAt(p, messages, bytes, 0, do)
+// packet is something on its way from one end of a connection to the other.
+type packet struct {
+	c    *conn
+	size func() int    // bytes; asked when it leaves
+	last *atomic.Int64 // when the one before it on the same stream arrives; nil: its order does not matter
+	tag  func() uint64 // see happening
+	do   func()        // at the far side
 }
 
-// sendAt is send, but not before the given time; it gives the time of arrival.
-func (c *conn) sendAt(p protocol.ID, messages, bytes int, earliest int64, do func()) int64 {
-	n := c.host.net
-	c.host.count.add(p, messages, bytes+n.c.Overhead)
-	at := n.wheel.now() + int64(n.delay(c.host, c.far, bytes)) + int64(c.host.queue(bytes+n.c.Overhead))
-	at = max(at, earliest)
-	if c.link.lost.Load() {
-		return at
+// send lets do happen at the far side when a packet has got there. bytes are counted with the overhead.
+func (c *conn) send(p protocol.ID, bytes int, do func()) {
+	c.host.count.add(p, 0, bytes+c.host.net.c.Overhead)
+	c.carry(packet{c: c, size: func() int { return bytes }, do: do})
+}
+
+// carry takes a packet to the far side. Where the uplink is narrow, packets of one instant leave in an order that does not
+// depend on that of the goroutines which sent them.
+func (c *conn) carry(p packet) {
+	w := c.host.net.wheel
+	if c.host.net.c.Bandwidth == 0 {
+		p.leave()
+		return
 	}
-	n.wheel.at(at, c.key(), func() {
+	w.at(happening{at: w.now(), key: c.key(), tag: p.tag, do: p.leave})
+}
+
+func (p packet) leave() {
+	c := p.c
+	n, size := c.host.net, p.size()
+	at := n.wheel.now() + int64(n.delay(c.host, c.far, size)) + int64(c.host.queue(size+n.c.Overhead))
+	if p.last != nil {
+		at = max(at, p.last.Load()+1)
+		p.last.Store(at)
+	}
+	if c.link.lost.Load() {
+		return
+	}
+	n.wheel.at(happening{at: at, key: c.key(), tag: p.tag, do: func() {
 		if c.link.lost.Load() {
 			return
 		}
@@ -142,10 +196,9 @@ func (c *conn) sendAt(p protocol.ID, messages, bytes int, earliest int64, do fun
 			return
 		}
 		if !c.twin.closed() {
-			do()
+			p.do()
 		}
-	})
-	return at
+	}})
 }
 
 // queue gives the time bytes wait for the host's uplink and take on it.
@@ -176,7 +229,7 @@ func (l *link) lose() {
 // close ends the connection; the far side learns of it.
 func (c *conn) close() {
 	if c.shut() {
-		c.send(Transport, 0, 0, func() { c.twin.shut() })
+		c.send(Transport, 0, func() { c.twin.shut() })
 	}
 }
 
@@ -190,9 +243,9 @@ func (c *conn) shut() bool {
 	c.down = true
 	streams := c.streams
 	c.streams = nil
-	close(c.gone)
+	c.tell()
 	c.mu.Unlock()
-	for s := range streams {
+	for _, s := range streams {
 		s.broken()
 	}
 	h := c.host
@@ -256,17 +309,18 @@ func (c *conn) enter(s *stream) bool {
 	if c.down {
 		return s.far // a stream to an end that is gone just stays without answer
 	}
-	if c.streams == nil {
-		c.streams = map[*stream]struct{}{}
-	}
-	c.streams[s] = struct{}{}
+	c.streams = append(c.streams, s)
 	return true
 }
 
 func (c *conn) leave(s *stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.streams, s)
+	if i := slices.Index(c.streams, s); i >= 0 {
+		last := len(c.streams) - 1
+		c.streams[i], c.streams[last] = c.streams[last], nil
+		c.streams = c.streams[:last]
+	}
 }
 
 // Close is part of network.Conn.
@@ -288,7 +342,7 @@ func (c *conn) GetStreams() []network.Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []network.Stream
-	for s := range c.streams {
+	for _, s := range c.streams {
 		out = append(out, s)
 	}
 	return out

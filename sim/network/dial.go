@@ -127,11 +127,16 @@ func (d *dial) wait(ctx context.Context) (*conn, error) {
 func (d *dial) begin(addrs []multiaddr.Multiaddr) {
 	h, n := d.h, d.h.net
 	to := n.host(d.to)
-	key := uint64(h.index)<<32 | hashString(string(d.to))>>32
+	place, known := n.place(d.to)
+	if !known {
+		place = int(hashString(string(d.to)) >> 32)
+	}
+	key := uint64(h.index)<<32 | uint64(place)
+	n.note("dials", h, place)
 	if to == nil || !slices.ContainsFunc(addrs, to.addrs[0].Equal) {
 		// Nobody of that name there; a machine that is up says so.
-		if i, ok := n.place(d.to); ok {
-			n.wheel.after(2*n.c.Latency.OneWay(h.index, i), key, func() { d.fail(ErrRefused) })
+		if known {
+			n.wheel.after(2*n.c.Latency.OneWay(h.index, place), key, func() { d.fail(ErrRefused) })
 		} else {
 			n.wheel.after(n.c.DialTimeout, key, func() { d.fail(ErrTimeout) })
 		}

@@ -99,9 +99,10 @@ func (n *Network) AddHost(key crypto.PrivKey, nat NAT) (*Host, error) {
 	}
 	h := &Host{
 		net: n, index: i, id: id, key: key.GetPublic(), addrs: []multiaddr.Multiaddr{addr}, nat: nat,
-		bus: newBus(), conns: map[peer.ID][]*conn{}, dials: map[peer.ID]*dial{}, backoff: map[peer.ID]*backoff{},
+		conns: map[peer.ID][]*conn{}, dials: map[peer.ID]*dial{}, backoff: map[peer.ID]*backoff{},
 	}
 	h.store = newPeerstore(n)
+	h.bus = &bus{h: h}
 	h.tags = &connManager{h: h}
 	h.mux = &mux{}
 	n.hosts[id], n.all[i] = h, h
@@ -204,7 +205,7 @@ func (h *Host) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) 
 	}
 	// Asking takes a round trip.
 	answer := make(chan protocol.ID, 1)
-	c.send(Transport, 0, 50, func() {
+	c.send(Transport, 50, func() {
 		var found protocol.ID
 		for _, proto := range protos {
 			if c.far.mux.handler(proto) != nil {
@@ -212,7 +213,7 @@ func (h *Host) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) 
 				break
 			}
 		}
-		c.twin.send(Transport, 0, 50, func() { answer <- found })
+		c.twin.send(Transport, 50, func() { answer <- found })
 	})
 	select {
 	case found := <-answer:
@@ -223,7 +224,7 @@ func (h *Host) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) 
 		return c.open(found)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("negotiating a protocol: %w", ctx.Err())
-	case <-c.gone:
+	case <-c.change():
 		return nil, network.ErrReset
 	}
 }

@@ -37,6 +37,27 @@ type Config struct {
 	// Stateless tells protocols whose handler keeps nothing between two requests on a stream. They get each request as a
 	// stream of its own, so that a stream that waits for the next one costs no goroutine. Default: Kademlia.
 	Stateless func(protocol.ID) bool
+	// Settle returns when every other goroutine waits and no timer is due. In a bubble in which nobody else calls it that is
+	// synctest.Wait; nil, for real time, means that things of one nanosecond may mix.
+	Settle func()
+	// Watch, if set, is told of everything as it is done, by the goroutine that does it: for tests which compare two runs or
+	// disturb the order of goroutines.
+	Watch func(Event)
+}
+
+// Event is something that happens in a network.
+type Event struct {
+	At       time.Duration
+	What     string
+	From, To int    // indices of hosts
+	Tag      uint64 // depends on what was sent
+}
+
+// note tells Config.Watch.
+func (n *Network) note(what string, from *Host, to int) {
+	if n.c.Watch != nil {
+		n.c.Watch(Event{At: time.Duration(n.wheel.now()), What: what, From: from.index, To: to})
+	}
 }
 
 // DefaultRTT is the round trip where none is given.
@@ -112,7 +133,7 @@ func New(c Config) (*Network, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Network{c: c.withDefaults(), wheel: newWheel(), hosts: map[peer.ID]*Host{}, index: map[peer.ID]int{},
+	return &Network{c: c.withDefaults(), wheel: newWheel(c.Settle, c.Watch), hosts: map[peer.ID]*Host{}, index: map[peer.ID]int{},
 		sockets: map[netip.AddrPort]*PacketConn{}}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -19,6 +20,7 @@ type stream struct {
 	far       bool // the end that did not open it
 	stateless bool
 	opened    int64
+	lastAt    atomic.Int64 // when the last packet arrives
 
 	mu       sync.Mutex
 	proto    protocol.ID
@@ -31,7 +33,7 @@ type stream struct {
 	readBy   time.Time     // guarded by mu
 	writeBy  time.Time     // guarded by mu
 	out      *chunk        // guarded by mu: written at this instant
-	lastAt   int64         // guarded by mu: when the last packet arrives
+	sum      uint64        // guarded by mu: of what has been sent and has arrived
 	lastUse  int64         // guarded by mu
 	started  bool          // guarded by mu: a handler has been started
 	running  bool          // guarded by mu: a stateless handler works
@@ -44,18 +46,16 @@ type chunk struct {
 	b  []byte
 }
 
-const maxContentDelay = 16 * time.Microsecond
-
-// contentDelay gives a time between 0 and maxContentDelay that depends on b.
-func contentDelay(b []byte) time.Duration {
-	h := uint64(len(b))
+// content makes a number of b, beginning with h.
+func content(h uint64, b []byte) uint64 {
+	h = mix(h ^ uint64(len(b)))
 	for ; len(b) >= 8; b = b[8:] {
 		h = mix(h ^ binary.LittleEndian.Uint64(b))
 	}
 	for _, c := range b {
 		h = mix(h ^ uint64(c))
 	}
-	return time.Duration(h % uint64(maxContentDelay))
+	return h
 }
 
 var _ network.Stream = (*stream)(nil)
@@ -101,13 +101,36 @@ func (s *stream) Write(b []byte) (int, error) {
 	s.lastUse = now
 	c := &chunk{now, append(make([]byte, 0, max(64, len(b))), b...)}
 	s.out = c
-	s.lastAt = s.conn.sendAt(s.proto, 1, len(b), s.lastAt+1, func() {
-		// Two messages that a host sends another at one instant would arrive at one instant, and which of their readers
-		// runs first would be chance. What they say decides.
-		b := s.sent(c)
-		s.conn.host.net.wheel.after(contentDelay(b), s.conn.key(), func() { s.twin.deliver(b) })
-	}) + int64(maxContentDelay)
+	s.conn.host.count.add(s.proto, 1, len(b)+n.c.Overhead)
+	first := len(b)
+	s.carry(func() int { return first }, func() uint64 { return s.sumWith(c) }, func() { s.twin.deliver(s.sent(c)) })
 	return len(b), nil
+}
+
+// carry takes something to the far side, behind what was sent before. Two messages that a host sends another at one instant
+// may arrive at one instant; tag, made of what they say, decides then whose reader runs first.
+func (s *stream) carry(size func() int, tag func() uint64, do func()) {
+	if n := s.conn.host.net; n.c.Watch != nil {
+		n.c.Watch(Event{At: time.Duration(n.wheel.now()), What: "sends", From: s.conn.host.index, To: s.conn.far.index})
+	}
+	s.conn.carry(packet{c: s.conn, size: size, last: &s.lastAt, tag: tag, do: do})
+}
+
+// signal is carry for the end of a stream.
+func (s *stream) signal(kind uint64, do func()) {
+	s.conn.host.count.add(Transport, 0, s.conn.host.net.c.Overhead)
+	s.carry(func() int { return 0 }, func() uint64 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return mix(s.sum ^ kind)
+	}, do)
+}
+
+// sumWith gives the sum as it will be when c has arrived.
+func (s *stream) sumWith(c *chunk) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return content(s.sum, c.b)
 }
 
 // sent gives what was written at the instant of c, to which nothing is added any more.
@@ -117,6 +140,7 @@ func (s *stream) sent(c *chunk) []byte {
 	if s.out == c {
 		s.out = nil
 	}
+	s.sum = content(s.sum, c.b)
 	return c.b
 }
 
@@ -236,7 +260,7 @@ func (s *stream) CloseWrite() error {
 		return nil
 	}
 	s.shutW = true
-	s.lastAt = s.conn.sendAt(Transport, 0, 0, s.lastAt+1, s.twin.ended)
+	s.signal(1, s.twin.ended)
 	done := s.shutR || s.eof
 	s.mu.Unlock()
 	if done {
@@ -284,9 +308,7 @@ func (s *stream) Close() error {
 // Reset ends both directions at once, on the far side as well.
 func (s *stream) Reset() error {
 	if s.broken() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.lastAt = s.conn.sendAt(Transport, 0, 0, s.lastAt+1, func() { s.twin.broken() })
+		s.signal(2, func() { s.twin.broken() })
 	}
 	return nil
 }
