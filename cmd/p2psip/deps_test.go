@@ -18,12 +18,13 @@ var allowed = map[string][]string{
 	"overlay/overlaytest":                   {"overlay"},
 	"interwork":                             {"overlay"},
 	"interwork/message":                     {},
+	"interwork/authparam":                   {},
 	"interwork/flow":                        {"interwork/message"},
 	"interwork/transaction":                 {"interwork/flow", "interwork/message"},
 	"interwork/transaction/transactiontest": {"interwork/flow", "interwork/message"},
 	"interwork/proxy":                       {"interwork", "interwork/transaction", "interwork/flow", "interwork/message", "overlay"},
 	// edge stands beside proxy's core and above its types: it is what the core asks about phones.
-	"interwork/edge":        {"interwork", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
+	"interwork/edge":        {"interwork", "interwork/authparam", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
 	"interwork/phone":       {"interwork/phone/audio", "interwork/transaction", "interwork/flow", "interwork/message"}, // a phone knows no overlay
 	"interwork/phone/audio": {},
 	"interwork/phonetest":   {"interwork/phone/audio"}, // phones that nobody of this project wrote

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"p2psip/interwork/authparam"
 )
 
-const (
-	// maxAuthorization bounds one Authorization value; a digest one has about 400 bytes.
-	maxAuthorization = 4096
-	maxAuthParams    = 24
-)
+// maxAuthorization bounds one Authorization value; a digest one has about 400 bytes.
+const maxAuthorization = 4096
 
 // errNotDigest says that the credentials are of another scheme: to this node they are no credentials at all.
 var errNotDigest = errors.New("not digest credentials")
@@ -47,7 +46,7 @@ func parseAuthorization(s string) (credentials, error) {
 	if !ok {
 		return c, errors.New("digest credentials without parameters")
 	}
-	params, err := authParams(rest)
+	params, err := authparam.Parse(rest)
 	if err != nil {
 		return c, err
 	}
@@ -84,85 +83,6 @@ func parseAuthorization(s string) (credentials, error) {
 	}
 	return c, nil
 }
-
-// authParams reads a comma-separated list of name=value, value a token or a quoted string. Names come back in lower case.
-func authParams(s string) (map[string]string, error) {
-	params := make(map[string]string, 12)
-	for {
-		s = skipSpace(s)
-		n := tokenLen(s)
-		if n == 0 {
-			return nil, errors.New("a parameter without a name")
-		}
-		name := strings.ToLower(s[:n])
-		s = skipSpace(s[n:])
-		if s == "" || s[0] != '=' {
-			return nil, fmt.Errorf("the parameter %s has no value", clip(name))
-		}
-		value, rest, err := tokenOrQuoted(skipSpace(s[1:]))
-		if err != nil {
-			return nil, fmt.Errorf("the parameter %s %w", clip(name), err)
-		}
-		if _, twice := params[name]; twice {
-			return nil, fmt.Errorf("the parameter %s is there twice", clip(name))
-		}
-		if len(params) == maxAuthParams {
-			return nil, fmt.Errorf("more than %d parameters", maxAuthParams)
-		}
-		params[name] = value
-		s = skipSpace(rest)
-		if s == "" {
-			return params, nil
-		}
-		if s[0] != ',' {
-			return nil, fmt.Errorf("something other than a comma follows the parameter %s", clip(name))
-		}
-		s = s[1:]
-	}
-}
-
-// tokenOrQuoted reads one value at the beginning of s and undoes the quoting (RFC 3261 §25.1 quoted-string).
-func tokenOrQuoted(s string) (value, rest string, err error) {
-	if s == "" || s[0] != '"' {
-		n := tokenLen(s)
-		if n == 0 {
-			return "", "", errors.New("has no value")
-		}
-		return s[:n], s[n:], nil
-	}
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '"':
-			return b.String(), s[i+1:], nil
-		case c == '\\':
-			i++
-			if i == len(s) || s[i] == '\r' || s[i] == '\n' || s[i] >= 0x80 {
-				return "", "", errors.New("has a backslash that escapes nothing")
-			}
-			b.WriteByte(s[i])
-		case c < ' ' && c != '\t' || c == 0x7f:
-			return "", "", errors.New("has a control character")
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return "", "", errors.New("has no closing quote")
-}
-
-// tokenLen counts the bytes of the token (RFC 3261 §25.1) at the beginning of s.
-func tokenLen(s string) int {
-	for i := range len(s) {
-		c := s[i]
-		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !alnum && strings.IndexByte("-.!%*_+`'~", c) < 0 {
-			return i
-		}
-	}
-	return len(s)
-}
-
-func skipSpace(s string) string { return strings.TrimLeft(s, " \t\r\n") }
 
 // clip keeps hostile text out of log lines and reason phrases.
 func clip(s string) string {

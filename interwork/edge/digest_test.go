@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/authparam"
 )
 
 // The examples of RFC 7616 §3.9.1 (both algorithms) and of RFC 2617 §3.5 with its erratum.
@@ -88,7 +90,7 @@ func nonceOf(t *testing.T, r *sip.Response, header string) string {
 	if len(hs) == 0 {
 		t.Fatalf("%d challenges in a %d", len(hs), r.StatusCode)
 	}
-	params, err := authParams(strings.TrimPrefix(hs[0].Value(), "Digest "))
+	params, err := authparam.Parse(strings.TrimPrefix(hs[0].Value(), "Digest "))
 	if err != nil {
 		t.Fatal(err)
 	}

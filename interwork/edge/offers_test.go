@@ -13,6 +13,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"p2psip/interwork/authparam"
 	"p2psip/interwork/message"
 )
 
@@ -25,7 +26,7 @@ func offered(t *testing.T, r *sip.Response) string {
 	var algs []string
 	for _, name := range []string{"WWW-Authenticate", "Proxy-Authenticate"} {
 		for _, h := range r.GetHeaders(name) {
-			params, err := authParams(strings.TrimPrefix(h.Value(), "Digest "))
+			params, err := authparam.Parse(strings.TrimPrefix(h.Value(), "Digest "))
 			if err != nil {
 				t.Fatal(err)
 			}

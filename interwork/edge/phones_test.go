@@ -12,6 +12,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"p2psip/interwork/authparam"
 	"p2psip/interwork/flow"
 	"p2psip/interwork/phonetest"
 	"p2psip/interwork/proxy"
@@ -96,7 +97,7 @@ func (n *counter) trace(out bool, _ flow.Flow, m sip.Message) {
 	}
 	var c []string
 	for _, h := range res.GetHeaders("WWW-Authenticate") {
-		params, _ := authParams(strings.TrimPrefix(h.Value(), "Digest "))
+		params, _ := authparam.Parse(strings.TrimPrefix(h.Value(), "Digest "))
 		if params["stale"] == "true" && len(c) == 0 {
 			c = append(c, "stale")
 		}
