@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"time"
 
@@ -21,6 +22,7 @@ type conn struct {
 	local, remote Addr
 	source        string // remote as text
 	outgoing      bool
+	name          string // that it was dialled for
 
 	// The fields below belong to the reader.
 	in      *message.Reader
@@ -50,8 +52,19 @@ func (c *conn) Transport() Transport { return c.transport }
 func (c *conn) Reliable() bool       { return true }
 func (c *conn) Local() Addr          { return c.local }
 func (c *conn) Remote() Addr         { return c.remote }
-func (c *conn) Edge() bool           { return true }
-func (c *conn) Peer() any            { return nil }
+func (c *conn) Edge() bool           { return !c.s.o.Public }
+
+// TLSPeer is what Peer gives for a TLS connection of the public side: the certificates that the far side showed and that
+// the configuration of the listener or of the dial verified, leaf first; none when it showed none.
+type TLSPeer struct{ Certificates []*x509.Certificate }
+
+// Peer implements Flow.
+func (c *conn) Peer() any {
+	if tc, ok := c.nc.(*tls.Conn); ok && c.s.o.Public {
+		return TLSPeer{tc.ConnectionState().PeerCertificates}
+	}
+	return nil
+}
 
 // Reach implements Dialled.
 func (c *conn) Reach() Addr {

@@ -43,8 +43,29 @@ type Flow interface {
 	Send(b []byte) error   // queues or writes b whole, never blocks on a slow peer; ErrClosed, ErrFull, ErrTooLarge
 	Close() error          // writes what was sent, then ends, without waiting for it; no-op for UDP
 	Done() <-chan struct{} // closed when the flow is dead; nil for UDP
-	Edge() bool            // true: a phone-side socket, false: a peer
-	Peer() any             // for P2P: what authenticated the far side, else nil
+	Edge() bool            // true: a phone-side socket, false: a peer or the public side; see KindOf
+	Peer() any             // for P2P: what authenticated the far side; for public TLS a TLSPeer; else nil
+}
+
+// Kind says who is at the far side of a flow.
+type Kind uint8
+
+// The kinds of flows.
+const (
+	KindEdge   Kind = iota // a phone beside this node
+	KindPeer               // another node of the overlay
+	KindPublic             // the public SIP world, at a proxy peer
+)
+
+// KindOf gives the kind of a flow.
+func KindOf(f Flow) Kind {
+	switch {
+	case f.Edge():
+		return KindEdge
+	case f.Transport() == TransportP2P:
+		return KindPeer
+	}
+	return KindPublic
 }
 
 // Handler is what flows deliver into. Each flow has one reader, which calls the handler synchronously and in order.

@@ -53,6 +53,10 @@ type Options struct {
 	QueueBytes       int            // octets waiting to be written on one connection
 	ReplyRate        int            // answers to malformed messages per second, per listener or peer flow
 
+	// Public says that the socket faces the public SIP world, not phones: its flows are neither edge nor peer (see KindOf),
+	// and answers to rubbish are never larger than the rubbish, whoever sent it.
+	Public bool
+
 	// TLS is for dialling out of a TLS listener. The name to verify is the address dialled unless ServerName is set.
 	TLS *tls.Config
 	// Dial opens a connection; net.Dialer's DialContext if nil.

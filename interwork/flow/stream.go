@@ -25,10 +25,16 @@ type Stream struct {
 	mu      sync.Mutex // guards the fields below
 	closed  bool
 	conns   map[*conn]struct{}
-	byAddr  map[Addr]*conn   // the newest connection with each remote address
-	perIP   map[string]int   // accepted connections by remote host
-	dialing map[Addr]*dialed // one dial at a time to an address
-	held    int              // connections in conns and dials under way
+	byAddr  map[place]*conn   // the newest connection with each remote address
+	perIP   map[string]int    // accepted connections by remote host
+	dialing map[place]*dialed // one dial at a time to an address
+	held    int               // connections in conns and dials under way
+}
+
+// place is an address and the name that was verified there, "" for a connection where none was asked for.
+type place struct {
+	addr Addr
+	name string
 }
 
 // dialed is a dial under way; done is closed when c and err say how it ended.
@@ -43,7 +49,7 @@ type dialed struct {
 func ListenTCP(ln net.Listener, h Handler, o Options) *Stream {
 	o = o.withDefaults()
 	s := &Stream{ln: ln, local: addrOf(ln.Addr()), transport: TransportTCP, g: newGuard(h, o), o: o,
-		conns: map[*conn]struct{}{}, byAddr: map[Addr]*conn{}, perIP: map[string]int{}, dialing: map[Addr]*dialed{}}
+		conns: map[*conn]struct{}{}, byAddr: map[place]*conn{}, perIP: map[string]int{}, dialing: map[place]*dialed{}}
 	// The type of a TLS listener has no name outside its package.
 	if o.TLS != nil || fmt.Sprintf("%T", ln) == "*tls.listener" {
 		s.transport = TransportTLS
@@ -100,7 +106,7 @@ func (s *Stream) accept() {
 		nc, err := s.ln.Accept()
 		if err == nil {
 			delay = 0
-			if _, err := s.add(nc, false); err != nil {
+			if _, err := s.add(nc, false, ""); err != nil {
 				s.o.Counters.Rejected.Add(1)
 				_ = nc.Close()
 			}
@@ -123,7 +129,7 @@ func (s *Stream) accept() {
 }
 
 // add takes nc on and starts its goroutines. A dialled connection has its place reserved already.
-func (s *Stream) add(nc net.Conn, outgoing bool) (*conn, error) {
+func (s *Stream) add(nc net.Conn, outgoing bool, name string) (*conn, error) {
 	c := newConn(s, nc, outgoing)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +145,8 @@ func (s *Stream) add(nc net.Conn, outgoing bool) (*conn, error) {
 	}
 	s.conns[c] = struct{}{}
 	if outgoing { // an accepted connection is found by its address once it has proven to speak SIP
-		s.byAddr[c.remote] = c
+		c.name = name
+		s.byAddr[place{c.remote, name}] = c
 	}
 	s.wg.Add(1)
 	go c.run()
@@ -151,7 +158,7 @@ func (s *Stream) known(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.conns[c]; ok {
-		s.byAddr[c.remote] = c
+		s.byAddr[place{addr: c.remote}] = c
 	}
 }
 
@@ -160,8 +167,8 @@ func (s *Stream) remove(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	s.held--
-	if s.byAddr[c.remote] == c {
-		delete(s.byAddr, c.remote)
+	if at := (place{c.remote, c.name}); s.byAddr[at] == c {
+		delete(s.byAddr, at)
 	}
 	if !c.outgoing {
 		if s.perIP[c.remote.Host]--; s.perIP[c.remote.Host] <= 0 {
@@ -171,10 +178,13 @@ func (s *Stream) remove(c *conn) {
 }
 
 // Find returns the living connection with the far side addr, if there is one.
-func (s *Stream) Find(addr Addr) (Flow, bool) {
+func (s *Stream) Find(addr Addr) (Flow, bool) { return s.FindAs(addr, "") }
+
+// FindAs returns the living connection that DialAs opened to addr for name.
+func (s *Stream) FindAs(addr Addr, name string) (Flow, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.byAddr[addr]; c != nil && c.alive() {
+	if c := s.byAddr[place{addr, name}]; c != nil && c.alive() {
 		return c, true
 	}
 	return nil, false
@@ -183,16 +193,23 @@ func (s *Stream) Find(addr Addr) (Flow, bool) {
 // Dial returns the living connection with the far side addr, an IP address and a port, or opens one. Several calls for one
 // address at a time share one attempt.
 func (s *Stream) Dial(ctx context.Context, addr Addr) (Flow, error) {
+	return s.DialAs(ctx, addr, "", nil)
+}
+
+// DialAs is Dial for a far side that has to prove a name: config is used instead of Options.TLS, and only a connection
+// opened for the same name is used again. The name means nothing where the transport is not TLS.
+func (s *Stream) DialAs(ctx context.Context, addr Addr, name string, config *tls.Config) (Flow, error) {
+	at := place{addr, name}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		return nil, ErrClosed
 	}
-	if c := s.byAddr[addr]; c != nil && c.alive() {
+	if c := s.byAddr[at]; c != nil && c.alive() {
 		s.mu.Unlock()
 		return c, nil
 	}
-	d := s.dialing[addr]
+	d := s.dialing[at]
 	if d == nil {
 		if s.held >= s.o.MaxConns {
 			s.mu.Unlock()
@@ -200,9 +217,9 @@ func (s *Stream) Dial(ctx context.Context, addr Addr) (Flow, error) {
 		}
 		s.held++
 		d = &dialed{done: make(chan struct{})}
-		s.dialing[addr] = d
+		s.dialing[at] = d
 		s.wg.Add(1)
-		go s.dial(addr, d)
+		go s.dial(at, d, config)
 	}
 	s.mu.Unlock()
 	select {
@@ -216,19 +233,19 @@ func (s *Stream) Dial(ctx context.Context, addr Addr) (Flow, error) {
 	}
 }
 
-func (s *Stream) dial(addr Addr, d *dialed) {
+func (s *Stream) dial(at place, d *dialed, config *tls.Config) {
 	defer s.wg.Done()
 	ctx, cancel := context.WithTimeout(s.ctx, s.o.DialTimeout)
 	defer cancel()
-	nc, err := s.open(ctx, addr)
+	nc, err := s.open(ctx, at.addr, config)
 	if err == nil {
-		if d.c, err = s.add(nc, true); err != nil {
+		if d.c, err = s.add(nc, true, at.name); err != nil {
 			_ = nc.Close()
 		}
 	}
 	d.err = err
 	s.mu.Lock()
-	delete(s.dialing, addr)
+	delete(s.dialing, at)
 	if err != nil {
 		s.held--
 	}
@@ -236,15 +253,18 @@ func (s *Stream) dial(addr Addr, d *dialed) {
 	close(d.done)
 }
 
-func (s *Stream) open(ctx context.Context, addr Addr) (net.Conn, error) {
-	if s.transport == TransportTLS && s.o.TLS == nil {
+func (s *Stream) open(ctx context.Context, addr Addr, config *tls.Config) (net.Conn, error) {
+	if config == nil {
+		config = s.o.TLS
+	}
+	if s.transport == TransportTLS && config == nil {
 		return nil, errors.New("no TLS configuration to dial with")
 	}
 	nc, err := s.o.Dial(ctx, "tcp", addr.String())
 	if err != nil || s.transport != TransportTLS {
 		return nc, err
 	}
-	cfg := s.o.TLS.Clone()
+	cfg := config.Clone()
 	if cfg.ServerName == "" {
 		cfg.ServerName = addr.Host
 	}

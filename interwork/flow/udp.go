@@ -180,7 +180,7 @@ func (f udpFlow) Local() Addr           { return f.u.local }
 func (f udpFlow) Remote() Addr          { return f.remote }
 func (f udpFlow) Close() error          { return nil }
 func (f udpFlow) Done() <-chan struct{} { return nil }
-func (f udpFlow) Edge() bool            { return true }
+func (f udpFlow) Edge() bool            { return !f.u.g.o.Public }
 func (f udpFlow) Peer() any             { return nil }
 
 func (f udpFlow) Send(b []byte) error {
@@ -207,7 +207,7 @@ func (f udpFlow) Send(b []byte) error {
 
 func (f udpFlow) refuse(e *message.Error) {
 	limit := e.Size
-	if f.addr.Addr().IsLoopback() {
+	if f.addr.Addr().IsLoopback() && !f.u.g.o.Public {
 		limit = 0 // not forged from outside
 	}
 	f.u.g.refuse(f, e, limit)

@@ -17,6 +17,21 @@ func Contacts(m sip.Message) []*sip.ContactHeader {
 	return out
 }
 
+// ReadContact reads one header field as Parse has left it, false when it is no Contact.
+func ReadContact(h sip.Header) (*sip.ContactHeader, bool) {
+	if c, ok := h.(*sip.ContactHeader); ok {
+		return c, true
+	}
+	if h.Name() != "Contact" {
+		return nil, false
+	}
+	a, _, f := readAddress(nil, h.Value())
+	if f != nil {
+		return nil, false
+	}
+	return &sip.ContactHeader{DisplayName: a.display, Address: a.uri, Params: a.params}, true
+}
+
 // Routes returns the URIs of all values of the header name, which is Route, Record-Route or any other list of addresses
 // (Path, Service-Route, P-Asserted-Identity), topmost first. A value that cannot be read ends its line.
 func Routes(m sip.Message, name string) []sip.Uri {

@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/emiago/sipgo/sip"
 
 	"p2psip/interwork"
+	"p2psip/interwork/flow"
 	"p2psip/interwork/message"
 )
 
@@ -20,10 +22,28 @@ func (c *Core) answer(r *request, status int, reason string, headers ...sip.Head
 		res.AppendHeader(h)
 	}
 	_ = r.tx.Respond(res)
+	c.answered(r, status)
+}
+
+// answered tells the border of the answer to a request from the public side.
+func (c *Core) answered(r *request, status int) {
+	if r.kind == flow.KindPublic && c.cfg.Border != nil {
+		c.cfg.Border.Answered(r.flow, r.method, status)
+	}
 }
 
 // answerError answers with what the one table says of an error.
 func (c *Core) answerError(r *request, err error) {
+	var no *Refusal
+	if errors.As(err, &no) {
+		c.stats.refused.Add(1)
+		var headers []sip.Header
+		if no.Warning != "" {
+			headers = append(headers, c.warning(no.Warning))
+		}
+		c.answer(r, no.Status, no.Reason, headers...)
+		return
+	}
 	s := interwork.StatusOf(err)
 	var headers []sip.Header
 	if s.RetryAfter > 0 {

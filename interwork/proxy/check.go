@@ -5,12 +5,15 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"p2psip/interwork/flow"
 	"p2psip/overlay"
 )
 
 // check is the validation of §16.3 beyond what package message has done. It answers what it refuses.
 func (c *Core) check(r *request) bool {
 	switch {
+	case !sipScheme(r.req.Recipient.Scheme) && r.kind != flow.KindEdge:
+		c.answer(r, 403, "Forbidden", c.warning("nobody here calls a telephone number for others"))
 	case !sipScheme(r.req.Recipient.Scheme):
 		c.answer(r, 416, "Unsupported URI Scheme")
 	case r.maxForwards == 0:
@@ -32,6 +35,9 @@ func sipScheme(s string) bool { return s == "sip" || s == "sips" || s == "" }
 // the From: a call that was passed on is answered by a node that is not the one of the address called. A From of another
 // domain takes a credential that permits the role of a proxy peer.
 func (c *Core) admitPeer(r *request) bool {
+	if r.enters {
+		return true // the proxy peer that it came through has judged it
+	}
 	from := r.req.From()
 	if r.trusted && r.toTag != "" && r.party == partyOf(&from.Address) {
 		return true

@@ -29,7 +29,15 @@ type Config struct {
 	Sockets  Sockets
 	Locator  Locator
 	Peers    Peers
-	Outbound Outbound // nil: a request for another domain gets 404
+	Outbound Outbound // nil: see Border and Proxies
+
+	// Border is the public side of a proxy peer, nil for other nodes. Public are the addresses of its sockets, as the public
+	// side knows them.
+	Border Border
+	Public []PublicAddr
+	// Proxies finds the proxy peers of others, for a node that is none. Without Border, Proxies and Outbound a request for
+	// another domain gets 404.
+	Proxies ProxyPeers
 
 	Transactions transaction.Options // Handler and Trace are set by New
 	Limits       Limits
@@ -45,14 +53,21 @@ type Config struct {
 	Random rand.Source
 }
 
+// PublicAddr is a socket of a proxy peer and what it is known as: Name stands in Via, with its host instead of the socket's
+// where a NAT or a wildcard address is in between.
+type PublicAddr struct{ Socket, Name flow.Addr }
+
 // Limits bound what strangers can make a Core do. A zero field means its default.
 type Limits struct {
 	Lookups        int           // lookups under way; 64
 	LookupsPerFlow int           // lookups under way for one source; 8
+	LookupsPerHost int           // and for one host of the public side; 32
 	LookupTime     time.Duration // longest lookup; 8 s, well under the 32 s of a non-INVITE transaction
 	LookupGrace    time.Duration // how long a lookup may go on after all targets so far failed; 1 s
 	Dials          int           // streams to other nodes being opened; 64
-	DialTime       time.Duration // longest opening of a stream; 4 s
+	DialTime       time.Duration // longest opening of a stream; 3 s
+	RedialTime     time.Duration // longest opening of another stream to a node that was silent, or to a proxy peer; 1.5 s
+	HopTime        time.Duration // how long a place outside may be silent while there is another one to try; 4 s
 	DialQueue      int           // messages waiting for one stream; 64
 	Breadth        int           // Max-Breadth of a request that has none (RFC 5393 §5.3.3); 60
 	Branches       int           // places one request is sent to in all; 32
@@ -73,10 +88,13 @@ func (l Limits) withDefaults() Limits {
 	}
 	num(&l.Lookups, 64)
 	num(&l.LookupsPerFlow, 8)
+	num(&l.LookupsPerHost, 32)
 	dur(&l.LookupTime, 8*time.Second)
 	dur(&l.LookupGrace, time.Second)
 	num(&l.Dials, 64)
-	dur(&l.DialTime, 4*time.Second)
+	dur(&l.DialTime, 3*time.Second)
+	dur(&l.RedialTime, 1500*time.Millisecond)
+	dur(&l.HopTime, 4*time.Second)
 	num(&l.DialQueue, 64)
 	num(&l.Breadth, 60)
 	num(&l.Branches, 32)
@@ -100,13 +118,14 @@ func (c Config) Validate() error {
 	case c.Edge == nil, c.Sockets == nil, c.Locator == nil, c.Peers == nil:
 		return errors.New("proxy: Edge, Sockets, Locator and Peers are all needed")
 	}
-	for _, n := range []int{c.Limits.Lookups, c.Limits.LookupsPerFlow, c.Limits.Dials, c.Limits.DialQueue,
+	for _, n := range []int{c.Limits.Lookups, c.Limits.LookupsPerFlow, c.Limits.LookupsPerHost, c.Limits.Dials, c.Limits.DialQueue,
 		c.Limits.Breadth, c.Limits.Branches, c.Limits.Calls} {
 		if n < 0 {
 			return errors.New("proxy: a limit is negative")
 		}
 	}
-	for _, d := range []time.Duration{c.Limits.LookupTime, c.Limits.LookupGrace, c.Limits.DialTime, c.Limits.CallAge} {
+	for _, d := range []time.Duration{c.Limits.LookupTime, c.Limits.LookupGrace, c.Limits.DialTime, c.Limits.RedialTime,
+		c.Limits.HopTime, c.Limits.CallAge} {
 		if d < 0 {
 			return errors.New("proxy: a time limit is negative")
 		}

@@ -41,6 +41,9 @@ type responseContext struct {
 	stopSearch func()
 	grace      *time.Timer
 
+	serial bool     // one place after the other, see outside.go
+	ready  []Target // what the search for places outside gave at once
+
 	cancelled bool // the caller gave up
 	declined  bool // a 6xx: no further branches
 	answered  bool // a final response went upstream
@@ -71,6 +74,10 @@ func (x *responseContext) begin(targets []Target, seek func() (stop func(), err 
 	if seek != nil {
 		x.stopSearch, x.searchErr = seek()
 		x.searching = x.searchErr == nil
+		if x.ready != nil {
+			targets, x.ready = x.ready, nil
+			x.searching, x.found = false, true
+		}
 	}
 	if x.r.tx.Invite() {
 		_ = x.r.tx.Respond(message.NewResponse(x.r.req, 100, "Trying"))
@@ -241,13 +248,23 @@ func (x *responseContext) record(rec overlay.Record) {
 	x.advance()
 }
 
-// arrived takes the targets outside the overlay.
-func (x *responseContext) arrived(targets []Target, ok bool) {
+// join adds targets while the search goes on.
+func (x *responseContext) join(targets []Target) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.answered && !x.cancelled && len(targets) > 0 {
+		x.add(targets)
+		x.advance()
+	}
+}
+
+// arrived takes the targets outside the overlay, or why there are none.
+func (x *responseContext) arrived(targets []Target, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.searching, x.found = false, true
-	if !ok || len(targets) == 0 {
-		x.offer(result{status: 404, reason: "Not Found"})
+	if err != nil {
+		x.searchErr = err
 	} else if !x.answered && !x.cancelled {
 		x.add(targets)
 	}
@@ -326,4 +343,5 @@ func (x *responseContext) respond(res *sip.Response) {
 	if err := x.r.tx.Respond(res); err != nil && !errors.Is(err, transaction.ErrTerminated) {
 		x.c.log.Debug("answer not sent", "err", err)
 	}
+	x.c.answered(x.r, res.StatusCode)
 }

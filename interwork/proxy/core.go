@@ -26,7 +26,9 @@ type Core struct {
 	tokens   tokens
 	branches branches
 	searches searches
-	outbox   outbox
+	outbox   *outbox[overlay.NodeID, flow.Flow] // streams to nodes
+	hops     *outbox[Hop, flow.Flow]            // connections to places outside
+	ways     *outbox[string, []Target]          // where requests leave to
 	calls    *calls
 	stats    counters
 
@@ -57,8 +59,11 @@ func New(cfg Config) (*Core, error) {
 		tokens:   tokens{key: deriveMAC(cfg.Secret, "flow token")},
 		branches: newBranches(cfg.Secret, cfg.Random),
 	}
-	c.searches = searches{max: c.limits.Lookups, perSource: c.limits.LookupsPerFlow, source: make(map[string]int)}
-	c.outbox = outbox{c: c, nodes: make(map[overlay.NodeID]*outqueue)}
+	c.searches = searches{max: c.limits.Lookups, source: make(map[string]int)}
+	l := c.limits
+	c.outbox = newOutbox[overlay.NodeID, flow.Flow](c, l.Dials, l.DialQueue, l.DialTime, false)
+	c.hops = newOutbox[Hop, flow.Flow](c, l.Dials, l.DialQueue, l.HopTime, false)
+	c.ways = newOutbox[string, []Target](c, l.Dials, l.DialQueue, l.LookupTime, true)
 	c.calls = newCalls(c.limits.Calls, c.limits.CallAge)
 
 	o := cfg.Transactions
@@ -140,7 +145,7 @@ func (c *Core) HandleRequest(tx *transaction.Server, req *sip.Request) {
 		return
 	}
 	if req.Method == sip.REGISTER && len(r.routes) == 0 && c.own.uri(&r.uri, r.flow) {
-		if !r.flow.Edge() {
+		if r.kind != flow.KindEdge {
 			c.answer(r, 403, "Forbidden", c.warning("phones register with their own node"))
 			return
 		}
@@ -152,19 +157,35 @@ func (c *Core) HandleRequest(tx *transaction.Server, req *sip.Request) {
 		c.serve(r)
 		return
 	}
-	if r.flow.Edge() {
-		if !c.cfg.Edge.Admit(tx, req, r.trusted && r.toTag != "") {
-			return
-		}
-	} else if !c.admitPeer(r) {
-		c.answer(r, 403, "Forbidden", c.warning("the node is not entitled to this From"))
-		return
+	if c.admit(r, w) {
+		c.carry(r, w)
 	}
-	c.carry(r, w)
+}
+
+// admit judges who a request is from. It answers what it refuses.
+func (c *Core) admit(r *request, w way) bool {
+	ok := true
+	switch {
+	case r.kind == flow.KindEdge:
+		return c.cfg.Edge.Admit(r.tx, r.req, r.trusted && r.toTag != "")
+	case r.kind == flow.KindPublic: // what it may do, decidePublic has said; who it may be, Border.Enter says
+	case w.kind == toDomain:
+		ok = c.admitLeaving(r)
+	default:
+		ok = c.admitPeer(r)
+	}
+	if !ok {
+		c.answer(r, 403, "Forbidden", c.warning("the node is not entitled to this From"))
+	}
+	return ok
 }
 
 // carry sets a request on its way.
 func (c *Core) carry(r *request, w way) {
+	if r.kind == flow.KindPublic && (w.kind == toTarget || w.kind == toUser) {
+		c.carryIn(r, w)
+		return
+	}
 	switch w.kind {
 	case toTarget:
 		c.newContext(r, w).begin([]Target{w.target}, nil)
@@ -200,36 +221,10 @@ func (c *Core) carryUser(r *request, w way) {
 	}
 	x := c.newContext(r, w)
 	x.begin(targets, func() (stop func(), err error) {
-		if stop = c.search(x); stop == nil {
+		if stop = c.search(x, nil); stop == nil {
 			return nil, fmt.Errorf("%w: too many lookups under way", overlay.ErrUnreachable)
 		}
 		return stop, nil
-	})
-}
-
-// carryOut sends a request to another domain.
-func (c *Core) carryOut(r *request, w way) {
-	if c.cfg.Outbound == nil {
-		c.stats.refused.Add(1)
-		c.answer(r, 404, "Not Found", c.warning("no way out of the overlay to this domain"))
-		return
-	}
-	uri := r.uri
-	if len(r.routes) > 0 {
-		uri = *r.routes[0].uri
-	}
-	x := c.newContext(r, w)
-	x.begin(nil, func() (stop func(), err error) {
-		ctx, cancel := context.WithTimeout(c.base, c.limits.LookupTime)
-		if !c.goes(func() {
-			defer cancel()
-			targets, ok := c.cfg.Outbound.Targets(ctx, uri)
-			x.arrived(targets, ok)
-		}) {
-			cancel()
-			return nil, overlay.ErrClosed
-		}
-		return cancel, nil
 	})
 }
 

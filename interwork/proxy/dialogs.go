@@ -51,6 +51,13 @@ func (k callKey) clone() callKey {
 	return callKey{text[:len(k.id)], text[len(k.id) : len(k.id)+len(k.a)], text[len(k.id)+len(k.a):]}
 }
 
+// has says whether a request belongs to a call in progress.
+func (t *calls) has(r *request) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.table[callKeyOf(r.callID, r.fromTag, r.toTag)] != nil
+}
+
 // seen takes note of a final response; to is its To header.
 func (t *calls) seen(r *request, status int, to *sip.ToHeader) {
 	method := r.method

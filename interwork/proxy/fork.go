@@ -19,6 +19,10 @@ type branch struct {
 	// guarded by x.mu
 	client *transaction.Client
 	done   bool
+	heard  bool   // a response has come
+	rang   bool   // and one above 100
+	again  bool   // sent a second time, over another stream
+	plain  bool   // too large for UDP, but TCP is not to be had there
 	tag    string // the To tag of the last 2xx: another one with it is only a repetition
 }
 
@@ -33,17 +37,23 @@ func (x *responseContext) start(t Target, share int) {
 	*b = branch{x: x, target: t, breadth: share}
 	x.branches = append(x.branches, b)
 	x.running++
-	if t.Node == "" {
-		if t.Flow == nil {
-			b.fail(480, "Temporarily Unavailable")
-			return
-		}
+	switch {
+	case t.Node != "":
+		b.toNode()
+	case t.Hop.Transport != "":
+		b.toHop(t.Hop)
+	case t.Flow == nil:
+		b.fail(480, "Temporarily Unavailable")
+	default:
 		b.send(t.Flow)
-		return
 	}
-	node := t.Node
+}
+
+// toNode sends the branch over the stream to its node, opening one if need be. Called under x.mu.
+func (b *branch) toNode() {
+	x, node := b.x, b.target.Node
 	x.c.progress(StepConnect, x.r, node, nil)
-	now, err := x.c.outbox.to(node, t.Addrs, func(f flow.Flow, err error) {
+	now, ok, err := x.c.stream(b.target, x.serial || b.again, func(f flow.Flow, err error) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if b.done {
@@ -52,7 +62,7 @@ func (x *responseContext) start(t Target, share int) {
 		x.c.progress(StepConnected, x.r, node, err)
 		if err != nil {
 			x.c.log.Debug("node not reached", "node", node, "err", err)
-			b.fail(480, "Temporarily Unavailable")
+			b.lost(err)
 		} else {
 			b.send(f)
 		}
@@ -62,7 +72,7 @@ func (x *responseContext) start(t Target, share int) {
 	case err != nil:
 		x.c.progress(StepConnected, x.r, node, err)
 		b.fail(503, "Service Unavailable")
-	case now != nil:
+	case ok:
 		x.c.progress(StepConnected, x.r, node, nil)
 		b.send(now)
 	}
@@ -77,13 +87,23 @@ func (b *branch) send(f flow.Flow) {
 	}
 	breadth := b.breadth
 	fwd := x.c.rewrite(x.r, f, &b.target.URI, breadth)
+	b.leave(f, fwd)
+}
+
+// leave sends the copy made for a flow. Called under x.mu.
+func (b *branch) leave(f flow.Flow, fwd *sip.Request) {
+	x := b.x
 	client, err := x.c.layer.Request(f, fwd, b)
 	if err != nil {
 		x.c.log.Debug("branch not sent", "err", err)
-		if errors.Is(err, transaction.ErrFull) {
+		switch {
+		case errors.Is(err, transaction.ErrFull):
 			b.fail(503, "Service Unavailable")
-		} else {
-			b.fail(480, "Temporarily Unavailable")
+		case b.target.Node != "" && !b.again: // the flow has ended between two glances
+			b.again = true
+			b.toNode()
+		default:
+			b.lost(err)
 		}
 		return
 	}
@@ -92,6 +112,9 @@ func (b *branch) send(f flow.Flow) {
 	b.client = client
 	if x.r.tx.Invite() {
 		client.LimitRinging()
+	}
+	if x.serial && len(x.pending) > 0 && b.target.Node == "" {
+		x.hurry(b)
 	}
 }
 
@@ -118,15 +141,22 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 	}
 	status := res.StatusCode
 	invite := x.r.tx.Invite()
+	if !b.heard {
+		b.heard = true
+		b.answers(status)
+	}
 	switch {
 	case status == 100:
 		return
 	case status < 200:
+		b.rang = true
 		if !x.answered && !b.done {
+			x.mend(res, b.client)
 			_ = x.r.tx.Respond(res)
 		}
 		return
 	case status < 300:
+		x.mend(res, b.client)
 		if !b.done {
 			b.finished()
 		}
@@ -154,6 +184,15 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		x.auth = append(x.auth, res.GetHeaders("WWW-Authenticate")...)
 		x.auth = append(x.auth, res.GetHeaders("Proxy-Authenticate")...)
 	}
+	x.mend(res, b.client)
+	if x.serial {
+		x.best = result{} // what came before was no answer
+		if status == 503 {
+			b.failed503()
+		} else {
+			x.pending = nil // an answer: nobody else is asked
+		}
+	}
 	x.offer(result{status: status, reason: res.Reason, res: res})
 	if (status >= 600 || x.w.hasGRUU && !absent(status)) && !x.declined {
 		x.declined = true // step 5; and the one device there is has spoken
@@ -163,22 +202,56 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 }
 
 // HandleTimeout is timer B or F: the branch counts as answered 408 (§16.8).
-func (b *branch) HandleTimeout(*transaction.Client) { b.failed(408, "Request Timeout") }
-
-// HandleTransportError is a dead flow (§16.9): for the caller the phone is away at present, which another branch may
-// better.
-func (b *branch) HandleTransportError(_ *transaction.Client, err error) {
-	b.x.c.log.Debug("branch lost", "err", err)
-	b.failed(480, "Temporarily Unavailable")
-}
-
-func (b *branch) failed(status int, reason string) {
+func (b *branch) HandleTimeout(*transaction.Client) {
 	x := b.x
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if b.done {
 		return
 	}
-	b.fail(status, reason)
+	if b.heard {
+		x.pending = nil // somebody is there
+	} else {
+		b.tried(errNoAnswer)
+	}
+	b.fail(408, "Request Timeout")
 	x.advance()
+}
+
+// HandleTransportError is a dead flow, or a node that does not say a word (§16.9).
+func (b *branch) HandleTransportError(_ *transaction.Client, err error) {
+	x := b.x
+	x.c.log.Debug("branch lost", "err", err)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if b.target.Node != "" && errors.Is(err, transaction.ErrSilent) {
+		x.c.drop(b.target.Node)
+	}
+	switch {
+	case b.done:
+		return
+	case b.target.Node != "" && !x.serial && !b.again && !b.rang && !x.cancelled:
+		b.again, b.heard = true, false // the node may have come back, or only the connection have gone
+		b.toNode()
+	default:
+		if b.rang && x.r.tx.Invite() {
+			x.pending = nil // a phone rings: a second copy would meet the first one there
+		}
+		b.lost(err)
+	}
+	x.advance()
+}
+
+// lost ends a branch that could not be sent, or whose flow has gone: for the caller the phone is away at present, which
+// another branch may better; what leads out of the overlay has failed as such. Called under x.mu.
+func (b *branch) lost(err error) {
+	b.tried(err)
+	switch {
+	case !b.x.serial:
+		b.fail(480, "Temporarily Unavailable")
+	case b.target.Node != "":
+		b.fail(503, "Proxy Peer Lost")
+	default:
+		b.fail(502, "Bad Gateway")
+	}
 }

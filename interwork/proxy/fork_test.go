@@ -537,7 +537,7 @@ func TestDialBounds(t *testing.T) {
 		alice.send(alice.out("MESSAGE", bobURI))
 		alice.send(alice.out("MESSAGE", "sip:carol@p2psip.example")) // one stream too many
 		w.after(2 * time.Second)
-		alice.expect("503 503")
+		alice.expect("503 503 100")
 	})
 }
 

@@ -16,6 +16,7 @@ type request struct {
 	req    *sip.Request // nil once it has its final response
 	method sip.RequestMethod
 	flow   flow.Flow
+	kind   flow.Kind
 	tx     *transaction.Server // nil for an ACK
 
 	uri     sip.Uri // the Request-URI, after strict routing is undone
@@ -28,6 +29,10 @@ type request struct {
 	party   [tokenParty]byte // whose From the token vouches for
 	hasTo   bool             // to is valid and is not the flow of arrival
 	trusted bool             // at least one valid token was popped
+	overOID bool             // the last own Route value was the overlay's: what is left leads out of it, or back in
+	enters  bool             // it has come into the overlay through a proxy peer
+	leaves  bool             // it goes out of the overlay
+	onlyTo  string           // the only domain whose servers may get it
 
 	fromTag, toTag string
 	callID         string
@@ -68,7 +73,7 @@ const (
 // readRequest reads what the proxy needs. It touches every accessor once, so that later readers on other goroutines find
 // them parsed and change nothing. ok is false for a request that no strict reader lets through.
 func readRequest(f flow.Flow, req *sip.Request) (r *request, ok bool) {
-	r = &request{req: req, method: req.Method, flow: f, uri: req.Recipient, maxForwards: -1, breadth: -1}
+	r = &request{req: req, method: req.Method, flow: f, kind: flow.KindOf(f), uri: req.Recipient, maxForwards: -1, breadth: -1}
 	r.vias, r.routes = r.viaRoom[:0], r.routeRoom[:0]
 	from, to, id, cseq := req.From(), req.To(), req.CallID(), req.CSeq()
 	if from == nil || to == nil || id == nil || cseq == nil || req.Via() == nil {

@@ -7,6 +7,8 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"p2psip/interwork/flow"
+	"p2psip/interwork/message"
+	"p2psip/overlay"
 )
 
 // defaultMaxForwards is what a request without Max-Forwards gets (§16.6 step 3).
@@ -67,6 +69,11 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 				fwd.AppendHeader(sip.NewHeader("Max-Breadth", strconv.Itoa(breadth)))
 				wide = true
 			}
+		case name == "Contact" && r.leaves && r.kind == flow.KindEdge:
+			if contact, ok := message.ReadContact(h); ok {
+				h = c.outsideContact(contact, overlay.AOR{}, r.flow, r.req.From(), r.req.To())
+			}
+			fwd.AppendHeader(h)
 		case asserts(name) && !r.mayAssert():
 			// §5 of RFC 3325: what somebody says of himself is no assertion
 		default:
@@ -115,14 +122,14 @@ func (r *request) nextMaxForwards() *sip.MaxForwardsHeader {
 func (c *Core) via(r *request, out flow.Flow) *sip.ViaHeader {
 	at := c.own.stamp(out)
 	transport := string(out.Transport())
-	if !out.Edge() {
+	if flow.KindOf(out) == flow.KindPeer {
 		transport = "TLS" // the stream is authenticated and encrypted; every SIP stack knows this token
 	}
 	v := new(struct {
 		sip.ViaHeader
 		params [1]sip.HeaderKV
 	})
-	v.params[0] = sip.HeaderKV{K: "branch", V: c.branches.make(r.vias[0], r.loop)}
+	v.params[0] = sip.HeaderKV{K: "branch", V: c.branches.make(r.vias[0], r.kind == flow.KindPublic, r.loop)}
 	v.ViaHeader = sip.ViaHeader{
 		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: transport, Host: at.Host, Port: at.Port, Params: v.params[:],
 	}
@@ -144,6 +151,9 @@ func (r *request) formsDialog() bool {
 // side of another node carries the token of the phone beside this node; between two phones of this node each side carries
 // the token of its own phone.
 func (c *Core) recordRoutes(r *request, out flow.Flow) []string {
+	if over := r.kind == flow.KindPublic || flow.KindOf(out) == flow.KindPublic; over || r.enters || r.leaves {
+		return c.borderRoutes(r, out, over)
+	}
 	if !r.formsDialog() {
 		return nil
 	}
@@ -164,6 +174,20 @@ func (c *Core) recordRoutes(r *request, out flow.Flow) []string {
 		return []string{c.phoneSide(out, ""), c.peerSide(callee())}
 	}
 	return nil
+}
+
+// borderRoutes gives the Record-Route values of a request that crosses the border of the overlay. Outside, the overlay is
+// one element, and every proxy peer is it (draft §3.1): the one that carries the request over adds that value, also inside
+// a dialog, which tells the callee's node that the request has come in. A node puts its phone's side there for the phone
+// only: into the request that it delivers, and into the response to what its phone sent (arriving), never into what leaves.
+func (c *Core) borderRoutes(r *request, out flow.Flow, over bool) (routes []string) {
+	if out.Edge() && r.formsDialog() {
+		routes = append(routes, c.phoneSide(out, c.tokens.make(EndpointOf(out), partyOf(&r.req.From().Address), r.callID)))
+	}
+	if over && r.method != sip.REGISTER {
+		routes = append(routes, c.own.overlayValue())
+	}
+	return routes
 }
 
 func (c *Core) phoneSide(f flow.Flow, token string) string {

@@ -17,11 +17,12 @@ func (c *Core) unroute(r *request) {
 		r.strict = true
 	}
 	var in Endpoint
-	if r.flow.Edge() {
+	if r.kind == flow.KindEdge {
 		in = EndpointOf(r.flow)
 	}
 	for len(r.routes) > 0 && c.own.uri(r.routes[0].uri, r.flow) {
-		if user := r.routes[0].uri.User; user != "" {
+		r.overOID = c.own.overlayRoute(r.routes[0].uri)
+		if user := r.routes[0].uri.User; user != "" && r.kind != flow.KindPublic {
 			// The values of the sender's side come first, so the last token that is not his own is the far side's.
 			if tok, ok := c.tokens.read(user, r.callID); ok {
 				r.trusted = true
@@ -34,6 +35,7 @@ func (c *Core) unroute(r *request) {
 		r.routes = r.routes[1:]
 		r.popped++
 	}
+	r.enters = c.enters(r)
 }
 
 // way is a routing decision: where the request goes, or how it is answered.
@@ -57,17 +59,20 @@ const (
 	toSelf                  // this node is the target
 	toTarget                // one known place
 	toUser                  // a user of the overlay
-	toDomain                // another domain, through Outbound
+	toDomain                // another domain
 )
 
 // decide finds the way of a request that has passed unroute (§16.5). It changes r.uri only to bring a request addressed to
 // one of this node's sockets into the overlay's domain.
 func (c *Core) decide(r *request) way {
-	edge := r.flow.Edge()
+	if r.kind == flow.KindPublic {
+		return c.decidePublic(r)
+	}
+	edge := r.kind == flow.KindEdge
 	if len(r.routes) > 0 {
 		return c.decideRoute(r, edge)
 	}
-	if r.hasTo {
+	if r.hasTo && !(r.overOID && edge) {
 		if f, ok := c.cfg.Sockets.Flow(r.to); ok {
 			return way{kind: toTarget, target: Target{Flow: f}}
 		}
@@ -101,12 +106,12 @@ func (c *Core) decide(r *request) way {
 			return way{kind: toTarget, target: Target{Flow: t.Flow}}
 		}
 	}
-	if r.trusted { // both ends of the dialog are at one address: the token is the way back
+	if r.trusted && !r.overOID { // both ends of the dialog are at one address: the token is the way back
 		if f, ok := c.cfg.Sockets.Flow(r.to); ok {
 			return way{kind: toTarget, target: Target{Flow: f}}
 		}
 	}
-	if !edge {
+	if !edge && c.cfg.Border == nil {
 		if r.toTag != "" {
 			return way{kind: refuse, status: 481, reason: "Call/Transaction Does Not Exist"}
 		}
@@ -120,11 +125,11 @@ func (c *Core) decideRoute(r *request, edge bool) way {
 	next := r.routes[0].uri
 	node, ok := overlay.ParseNodeName(next.Host, c.cfg.OID)
 	switch {
-	case !edge:
+	case !edge && (ok || c.cfg.Border == nil):
 		return way{kind: refuse, status: 403, reason: "Forbidden", warning: "this node is no relay between other nodes"}
 	case ok:
 		return way{kind: toTarget, target: Target{Node: node}}
-	case c.cfg.Outbound != nil:
+	case c.goesOut():
 		return way{kind: toDomain}
 	}
 	return way{kind: refuse, status: 404, reason: "Not Found", warning: "no way out of the overlay to the next Route"}
@@ -141,7 +146,8 @@ func (c *Core) decideUser(r *request, edge bool) way {
 	return way{kind: toUser, aor: aor, lookup: edge}
 }
 
-// secureEnough says whether a sips request may use a flow: TLS to a phone, the authenticated stream to a node (RFC 5630 §3).
+// secureEnough says whether a sips request may use a flow: TLS to a phone or outside, the authenticated stream to a node
+// (RFC 5630 §3).
 func secureEnough(r *request, f flow.Flow) bool {
 	return r.uri.Scheme != "sips" || f.Transport() == flow.TransportTLS || f.Transport() == flow.TransportP2P
 }

@@ -7,13 +7,14 @@ import (
 	"io"
 	"sync"
 
+	"p2psip/interwork/flow"
 	"p2psip/overlay"
 )
 
 // searches bounds the lookups under way, in all and for one source, so that a single phone that dials numbers at random
 // leaves room for the others.
 type searches struct {
-	max, perSource int
+	max int
 
 	mu     sync.Mutex // guards both
 	total  int
@@ -21,10 +22,10 @@ type searches struct {
 }
 
 // acquire takes a place, or says that there is none.
-func (s *searches) acquire(source string) bool {
+func (s *searches) acquire(source string, most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.total >= s.max || s.source[source] >= s.perSource {
+	if s.total >= s.max || s.source[source] >= most {
 		return false
 	}
 	s.total++
@@ -42,10 +43,13 @@ func (s *searches) release(source string) {
 }
 
 // search looks a user up on a goroutine of its own and posts what it finds into x. It returns what stops it, or nil when
-// there is no place for another lookup.
-func (c *Core) search(x *responseContext) (stop func()) {
-	source := x.r.flow.Remote().String()
-	if !c.searches.acquire(source) {
+// there is no place for another lookup. first, when not nil, runs before and may post something else instead.
+func (c *Core) search(x *responseContext, first func(context.Context) (done bool)) (stop func()) {
+	source, most := x.r.flow.Remote().String(), c.limits.LookupsPerFlow
+	if x.r.kind == flow.KindPublic { // another port is not another caller, but a provider has many callers
+		source, most = x.r.flow.Remote().Host, c.limits.LookupsPerHost
+	}
+	if !c.searches.acquire(source, most) {
 		c.stats.lookupsRefused.Add(1)
 		return nil
 	}
@@ -54,6 +58,9 @@ func (c *Core) search(x *responseContext) (stop func()) {
 	if !c.goes(func() {
 		defer c.searches.release(source)
 		defer cancel()
+		if first != nil && first(ctx) {
+			return
+		}
 		c.progress(StepSearch, x.r, "", nil)
 		err := c.follow(ctx, x)
 		c.progress(StepSearched, x.r, "", err)

@@ -24,13 +24,16 @@ func (c *Core) HandleAck(f flow.Flow, req *sip.Request) {
 		return
 	}
 	w := c.decide(r)
-	if !f.Edge() && !c.admitPeer(r) {
+	if r.kind == flow.KindPeer && !(w.kind == toDomain && c.admitLeaving(r)) && !(w.kind != toDomain && c.admitPeer(r)) {
 		return
 	}
 	var t Target
 	switch w.kind {
 	case toTarget:
 		t = w.target
+	case toDomain:
+		c.ackOut(r)
+		return
 	case toUser:
 		// A Contact that is a GRUU or an address of record, without routes: the phone itself when there is just one.
 		var here []Target
@@ -46,17 +49,45 @@ func (c *Core) HandleAck(f flow.Flow, req *sip.Request) {
 	default:
 		return
 	}
-	if t.Node == "" {
-		c.sendAck(r, t.Flow, &t.URI)
+	c.ackTo(r, t)
+}
+
+// ackOut sends an ACK out of the overlay, to the first of the places that the INVITE was offered to.
+func (c *Core) ackOut(r *request) {
+	next := r.nextHop()
+	if !c.goesOut() || !sipScheme(next.Scheme) || hasParam(&next, "maddr") || hasParam(&r.uri, "maddr") {
 		return
 	}
+	r.leaves = true
+	first := func(ts []Target, err error) {
+		if err == nil && len(ts) > 0 {
+			c.ackTo(r, ts[0])
+		}
+	}
+	if now, ok, err := c.wayOut(r, next, first); err == nil && ok {
+		first(now, nil)
+	}
+}
+
+// ackTo sends an ACK to a target, over a connection to be opened if need be.
+func (c *Core) ackTo(r *request, t Target) {
 	uri := t.URI
-	now, err := c.outbox.to(t.Node, t.Addrs, func(f flow.Flow, err error) {
+	then := func(f flow.Flow, err error) {
 		if err == nil {
 			c.sendAck(r, f, &uri)
 		}
-	})
-	if err == nil && now != nil {
+	}
+	var now flow.Flow
+	ok, err := true, error(nil)
+	switch {
+	case t.Node != "":
+		now, ok, err = c.stream(t, r.leaves, then)
+	case t.Hop.Transport != "":
+		now, ok, err = c.connection(t.Hop, then)
+	default:
+		now = t.Flow
+	}
+	if ok && err == nil && now != nil {
 		c.sendAck(r, now, &uri)
 	}
 }
@@ -83,14 +114,23 @@ func (c *Core) HandleResponse(f flow.Flow, res *sip.Response) {
 		return
 	}
 	below := res.Via()
-	if below == nil || !c.branches.proves(branch, below) {
-		c.stats.strays.Add(1)
-		return
+	public := false
+	if below == nil || !c.branches.proves(branch, below, false) {
+		if public = below != nil && c.cfg.Border != nil && c.branches.proves(branch, below, true); !public {
+			c.stats.strays.Add(1)
+			return
+		}
 	}
-	out, ok := c.flowOf(below)
+	out, ok := c.flowOf(below, public)
 	if !ok {
 		c.stats.strays.Add(1)
 		return
+	}
+	if f.Edge() && c.crosses(res) {
+		c.leaving(res, f, overlay.AOR{})
+	}
+	if out.Edge() {
+		c.arriving(res, out)
 	}
 	if err := c.layer.Send(out, res); err != nil {
 		c.log.Debug("response not sent", "err", err)
@@ -99,7 +139,7 @@ func (c *Core) HandleResponse(f flow.Flow, res *sip.Response) {
 
 // flowOf finds where the element that wrote a Via is: a node by its name, a phone by the address it was seen at (§18.2.2,
 // RFC 3581).
-func (c *Core) flowOf(v *sip.ViaHeader) (flow.Flow, bool) {
+func (c *Core) flowOf(v *sip.ViaHeader, public bool) (flow.Flow, bool) {
 	if node, ok := overlay.ParseNodeName(v.Host, c.cfg.OID); ok {
 		return c.cfg.Peers.Living(node)
 	}
@@ -122,5 +162,23 @@ func (c *Core) flowOf(v *sip.ViaHeader) (flow.Flow, bool) {
 	if !ok || ap.Addr().IsMulticast() || ap.Addr().IsUnspecified() || ap.Addr().String() == "255.255.255.255" {
 		return nil, false
 	}
-	return c.cfg.Sockets.Flow(Endpoint{Transport: flow.Transport(strings.ToUpper(v.Transport)), Remote: a})
+	e := Endpoint{Transport: flow.Transport(strings.ToUpper(v.Transport)), Remote: a}
+	if public {
+		return c.cfg.Border.Back(e)
+	}
+	return c.cfg.Sockets.Flow(e)
+}
+
+// crosses says that a response of a phone leaves the overlay: above this node's value for the phone, the route begins with
+// the overlay's.
+func (c *Core) crosses(res *sip.Response) bool {
+	n := 0
+	for _, h := range res.Headers() {
+		if u, ok := recordRouteURI(h); ok {
+			if n++; n == 2 {
+				return c.own.overlayRoute(&u)
+			}
+		}
+	}
+	return false
 }

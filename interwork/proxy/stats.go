@@ -19,7 +19,7 @@ type Event struct {
 }
 
 type counters struct {
-	forwarded, refused, loops, strays, lookups, lookupsRefused, branchesDropped, panics atomic.Uint64
+	forwarded, refused, loops, strays, lookups, lookupsRefused, branchesDropped, silent, panics atomic.Uint64
 }
 
 // Stats are counters since the start and what is going on now.
@@ -33,6 +33,7 @@ type Stats struct {
 	Lookups         uint64 // started
 	LookupsRefused  uint64 // not started, too many were under way
 	BranchesDropped uint64 // targets beyond the bound of one request
+	Silent          uint64 // nodes whose connection was given up because they did not answer
 	Panics          uint64 // faults survived
 }
 
@@ -42,7 +43,7 @@ func (c *Core) Stats() Stats {
 		Transactions: c.layer.Stats(), Calls: len(c.calls.list()),
 		Forwarded: c.stats.forwarded.Load(), Refused: c.stats.refused.Load(), Loops: c.stats.loops.Load(),
 		Strays: c.stats.strays.Load(), Lookups: c.stats.lookups.Load(), LookupsRefused: c.stats.lookupsRefused.Load(),
-		BranchesDropped: c.stats.branchesDropped.Load(), Panics: c.stats.panics.Load(),
+		BranchesDropped: c.stats.branchesDropped.Load(), Silent: c.stats.silent.Load(), Panics: c.stats.panics.Load(),
 	}
 }
 

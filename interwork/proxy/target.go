@@ -21,4 +21,6 @@ type Target struct {
 	// Node and Addrs name another node (Flow is nil then): its identity and the multiaddrs it was last known at.
 	Node  overlay.NodeID
 	Addrs []string
+	// Hop names a place outside the overlay, for a proxy peer (Flow is nil and Node empty then).
+	Hop Hop
 }

@@ -124,8 +124,8 @@ func TestSplitList(t *testing.T) {
 func TestBranchProof(t *testing.T) {
 	b := newBranches(bytes.Repeat([]byte{1}, 32), nil)
 	below := &sip.ViaHeader{Host: "192.0.2.1", Port: 5060, Params: sip.HeaderParams{{K: "branch", V: "z9hG4bK1"}, {K: "rport", V: "9"}}}
-	s := b.make(below, loopHash([]byte("0123456789abcdef")))
-	if !b.proves(s, below) {
+	s := b.make(below, false, loopHash([]byte("0123456789abcdef")))
+	if !b.proves(s, below, false) {
 		t.Error("the proof of our own branch does not hold")
 	}
 	for _, other := range []*sip.ViaHeader{
@@ -134,11 +134,11 @@ func TestBranchProof(t *testing.T) {
 		{Host: "192.0.2.1", Port: 5060, Params: sip.HeaderParams{{K: "branch", V: "z9hG4bK1"}, {K: "rport", V: "9"}, {K: "received", V: "1.1.1.1"}}},
 		nil,
 	} {
-		if b.proves(s, other) {
+		if b.proves(s, other, false) {
 			t.Errorf("the proof holds for %v", other)
 		}
 	}
-	if first, second := b.make(below, loopHash{}), b.make(below, loopHash{}); first == second {
+	if first, second := b.make(below, false, loopHash{}), b.make(below, false, loopHash{}); first == second {
 		t.Error("two branches are equal")
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
 )
 
 // A branch of this node has three parts of 16 hexadecimal digits after "z9hG4bK":
@@ -50,18 +52,19 @@ const (
 // loopHash is the loop part of a branch.
 type loopHash [partLen]byte
 
-// make gives a fresh branch for a request whose topmost Via is below and whose loop hash is loop.
-func (b *branches) make(below *sip.ViaHeader, loop loopHash) string {
+// make gives a fresh branch for a request whose topmost Via is below, which came from the public side or not, and whose loop
+// hash is loop.
+func (b *branches) make(below *sip.ViaHeader, public bool, loop loopHash) string {
 	var buf [branchLen]byte
 	out := append(buf[:0], branchPrefix...)
 	out = appendHex(out, b.random())
-	out = b.proof(out, below)
+	out = b.proof(out, below, public)
 	out = append(out, loop[:]...)
 	return string(out)
 }
 
 // proof appends the proof over the random part, which ends out.
-func (b *branches) proof(out []byte, below *sip.ViaHeader) []byte {
+func (b *branches) proof(out []byte, below *sip.ViaHeader, public bool) []byte {
 	var buf [256]byte
 	t := append(buf[:0], out[len(out)-partLen:]...)
 	if below != nil {
@@ -77,18 +80,21 @@ func (b *branches) proof(out []byte, below *sip.ViaHeader) []byte {
 			t = append(t, v...)
 		}
 	}
+	if public {
+		t = append(t, "\x00public"...)
+	}
 	sum := b.key.sum(t)
 	return hex.AppendEncode(out, sum[:partLen/2])
 }
 
 // proves says whether this node made the branch for a request whose topmost Via was below.
-func (b *branches) proves(branch string, below *sip.ViaHeader) bool {
+func (b *branches) proves(branch string, below *sip.ViaHeader, public bool) bool {
 	if len(branch) != branchLen || !strings.HasPrefix(branch, branchPrefix) {
 		return false
 	}
 	at := len(branchPrefix) + partLen
 	var buf [branchLen]byte
-	want := b.proof(append(buf[:0], branch[:at]...), below)
+	want := b.proof(append(buf[:0], branch[:at]...), below, public)
 	return equal(want, []byte(branch[:at+partLen]))
 }
 
@@ -117,10 +123,13 @@ func (b *branches) loop(r *request) (out loopHash) {
 	}
 	w(r.token)
 	w(r.proxyAuth)
-	if r.flow.Edge() {
+	switch r.kind { // §4.2.1: where a request came from decides here what is done with it
+	case flow.KindEdge:
 		w("edge")
-	} else {
-		w("peer") // §4.2.1: where a request came from decides here what is done with it
+	case flow.KindPeer:
+		w("peer")
+	default:
+		w("public")
 	}
 	appendHex(out[:0], h)
 	return out

@@ -356,7 +356,12 @@ func (w *world) run() {
 	w.t.Fatal("messages go round and round")
 }
 
+// after lets time pass, and messages travel meanwhile: a node that hears nothing of another takes it for dead.
 func (w *world) after(d time.Duration) {
+	for ; d > time.Second; d -= time.Second {
+		time.Sleep(time.Second)
+		w.run()
+	}
 	time.Sleep(d)
 	w.run()
 }

@@ -25,6 +25,7 @@ type Client struct {
 	repeat     alarm // A or E
 	interval   time.Duration
 	end        alarm        // B or F, then C, then D, K or M
+	silent     bool         // another node has not said a word yet: Silence is what end waits for
 	ringing    bool         // timer C bounds it
 	wantCancel bool         // Cancel was called before a provisional response
 	cancelled  bool         // the CANCEL is out
@@ -57,7 +58,12 @@ func (c *Client) start() error {
 		return fmt.Errorf("send %s to %s: %w", c.key.method, c.flow.Remote(), err)
 	}
 	c.started = true
-	c.l.clock.set(&c.end, c.l.t.give()) // B or F
+	if c.flow.Transport() == flow.TransportP2P {
+		c.silent = true
+		c.l.clock.set(&c.end, min(c.l.t.Silence, c.l.t.give()))
+	} else {
+		c.l.clock.set(&c.end, c.l.t.give()) // B or F
+	}
 	if !c.flow.Reliable() {
 		c.interval = c.l.t.T1
 		c.l.clock.set(&c.repeat, c.interval)
@@ -101,6 +107,10 @@ func (c *Client) provisional(status int) {
 	first := c.state == stateTrying
 	c.state = stateProceeding
 	if !c.invite {
+		if c.silent {
+			c.silent = false
+			c.l.clock.set(&c.end, c.l.t.give()) // F, a little late
+		}
 		if first && !c.flow.Reliable() {
 			c.interval = c.l.t.T2 // §17.1.2.2: in Proceeding timer E runs with T2
 			c.l.clock.set(&c.repeat, c.interval)
@@ -236,12 +246,23 @@ func (c *Client) timerEnd() {
 		c.mu.Unlock()
 		return
 	}
-	open, user := c.state <= stateProceeding, c.user
+	open, user, silent := c.state <= stateProceeding, c.user, c.silent && c.state == stateTrying
 	c.terminate()
 	c.mu.Unlock()
-	if open {
+	switch {
+	case open && silent:
+		user.HandleTransportError(c, fmt.Errorf("%s to %s: %w", c.key.method, c.flow.Remote(), ErrSilent))
+	case open:
 		user.HandleTimeout(c)
 	}
+}
+
+// Abandon ends the transaction without a word to anybody, its user included. What still comes for it is a response that
+// belongs to no transaction.
+func (c *Client) Abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.terminate()
 }
 
 // unreachable ends the transaction because nobody listens where its request went. One that was answered goes on, unless

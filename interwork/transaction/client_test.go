@@ -27,8 +27,32 @@ func TestInviteClientRetransmits(t *testing.T) {
 	})
 }
 
+// TestSilentNode gives up on a node that does not say a word; one that says 100 has the usual time.
+func TestSilentNode(t *testing.T) {
+	for _, method := range []string{"INVITE", "MESSAGE"} {
+		bubble(t, flow.TransportP2P, Options{}, func(l *Layer, u *user, f *transactiontest.Flow) {
+			e := &ends{}
+			_, _ = l.Request(f, request(method, "z9hG4bK1"), e)
+			later(1800*time.Millisecond - 1)
+			expect(t, "before", e.take(), "")
+			later(1)
+			expect(t, "silence", e.take(), "transport error")
+			expect(t, "table", fmt.Sprint(clients(l)), "0")
+
+			req := request(method, "z9hG4bK2")
+			_, _ = l.Request(f, req, e)
+			later(1800*time.Millisecond - 1)
+			l.HandleMessage(f, reply(req, 100))
+			later(20 * time.Second)
+			expect(t, "after 100", e.take(), "100")
+			later(2 * time.Hour)
+			expect(t, "at the end", e.take(), "timeout")
+		})
+	}
+}
+
 func TestInviteClientReliable(t *testing.T) {
-	bubble(t, flow.TransportP2P, Options{}, func(l *Layer, u *user, f *transactiontest.Flow) {
+	bubble(t, flow.TransportTCP, Options{}, func(l *Layer, u *user, f *transactiontest.Flow) {
 		e := &ends{}
 		inv := request("INVITE", "z9hG4bK1")
 		_, _ = l.Request(f, inv, e)

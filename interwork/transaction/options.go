@@ -98,5 +98,5 @@ type Handler interface {
 type ClientHandler interface {
 	HandleResponse(c *Client, res *sip.Response) // provisional and final; every 2xx to an INVITE (RFC 6026)
 	HandleTimeout(c *Client)                     // timer B or F: to be treated as a 408
-	HandleTransportError(c *Client, err error)   // the flow failed: to be treated as a 503
+	HandleTransportError(c *Client, err error)   // the flow failed, or another node is silent (ErrSilent): as a 503
 }

@@ -21,6 +21,8 @@ var (
 	ErrFull = errors.New("the table of transactions is full")
 	// ErrClosed: the layer was closed.
 	ErrClosed = errors.New("the transaction layer is closed")
+	// ErrSilent: another node did not say a word within Timers.Silence.
+	ErrSilent = errors.New("the node does not answer")
 	// ErrDuplicate: a request with the branch of a running client transaction.
 	ErrDuplicate = errors.New("the branch is in use")
 )
@@ -232,11 +234,7 @@ func (s *Server) armed() {
 		s.l.clock.set(&s.end, s.l.t.give()) // the client has given up by then (timer F), and a late answer harms (RFC 4320 §4.3)
 	}
 	if s.state == stateTrying {
-		wait := s.l.t.Trying
-		if !s.invite {
-			wait = s.l.t.slowed()
-		}
-		s.l.clock.set(&s.repeat, wait)
+		s.l.clock.set(&s.repeat, s.l.t.trying(s.invite, s.flow.Reliable()))
 	}
 }
 

@@ -14,6 +14,11 @@ type Timers struct {
 	// Trying is how long an INVITE may stay without answer before the layer itself sends 100 (§17.2.1); 200 ms.
 	Trying time.Duration
 
+	// Silence is how long another node may leave a request without any response: a node answers at once, if only with
+	// 100 (see Server.Respond), so one that does not is dead, although its connection has not noticed; 1.8 s, so that two
+	// that are tried one after the other leave the caller waiting for less than 4 s.
+	Silence time.Duration
+
 	// D is how long a client keeps re-acknowledging a final response over an unreliable flow (§17.1.1.2); at least 32 s.
 	D time.Duration
 
@@ -28,13 +33,14 @@ type Timers struct {
 
 // Defaults of RFC 3261 table 4.
 const (
-	defaultT1     = 500 * time.Millisecond
-	defaultT2     = 4 * time.Second
-	defaultT4     = 5 * time.Second
-	defaultTrying = 200 * time.Millisecond
-	defaultD      = 32 * time.Second
-	defaultC      = 185 * time.Second
-	defaultAge    = time.Hour
+	defaultT1      = 500 * time.Millisecond
+	defaultT2      = 4 * time.Second
+	defaultT4      = 5 * time.Second
+	defaultTrying  = 200 * time.Millisecond
+	defaultSilence = 1800 * time.Millisecond
+	defaultD       = 32 * time.Second
+	defaultC       = 185 * time.Second
+	defaultAge     = time.Hour
 )
 
 func (t Timers) withDefaults() Timers {
@@ -47,6 +53,7 @@ func (t Timers) withDefaults() Timers {
 	set(&t.T2, defaultT2)
 	set(&t.T4, defaultT4)
 	set(&t.Trying, defaultTrying)
+	set(&t.Silence, defaultSilence)
 	set(&t.D, defaultD)
 	set(&t.C, defaultC)
 	set(&t.Age, defaultAge)
@@ -55,7 +62,7 @@ func (t Timers) withDefaults() Timers {
 
 // Validate refuses negative values and a T2 below T1, with which retransmissions would speed up.
 func (t Timers) Validate() error {
-	for _, d := range []time.Duration{t.T1, t.T2, t.T4, t.Trying, t.D, t.C, t.Age} {
+	for _, d := range []time.Duration{t.T1, t.T2, t.T4, t.Trying, t.Silence, t.D, t.C, t.Age} {
 		if d < 0 {
 			return errors.New("transaction: a timer is negative")
 		}
@@ -68,6 +75,17 @@ func (t Timers) Validate() error {
 
 // give is 64*T1: timers B, F, H, J, L and M, after which the far side has given up.
 func (t *Timers) give() time.Duration { return 64 * t.T1 }
+
+// trying is when the layer sends 100 for a request that its user has not answered yet.
+func (t *Timers) trying(invite, reliable bool) time.Duration {
+	switch {
+	case invite:
+		return t.Trying
+	case reliable: // RFC 4320 §4.1 lets a 100 go at any time, and another node waits for a sign of life
+		return min(t.T1, t.Silence/3)
+	}
+	return t.slowed()
+}
 
 // slowed is when timer E of a non-INVITE client has grown to T2: the moment at which RFC 4320 §4.1 wants a 100.
 func (t *Timers) slowed() time.Duration {
