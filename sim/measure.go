@@ -61,7 +61,11 @@ func (r *run) measure() {
 	s := &r.s
 	r.start(func() { r.arrivals(1, s.Lookups, r.lookup) })
 	r.start(func() { r.arrivals(2, s.Unknown, r.unknown) })
-	r.start(func() { r.arrivals(3, s.Publishes, r.publish) })
+	if r.calls != nil {
+		r.start(func() { r.arrivals(5, s.Calls, r.dial) })
+	} else {
+		r.start(func() { r.arrivals(3, s.Publishes, r.publish) })
+	}
 	if r.hostile.besieges() {
 		r.start(func() { r.arrivals(4, s.Lookups, r.hostile.siege) })
 	}
@@ -324,6 +328,10 @@ func (r *run) summarize() {
 	}
 	out.Lookup, out.Publish, out.Unknown = operation(r.lookups), operation(r.publishes), operation(r.unknowns)
 	out.Hostile = r.hostile.summarize(operation)
+	if r.calls != nil {
+		out.Calls = r.calls.summary(width)
+		out.Notes = append(out.Notes, r.calls.notes(out.Calls)...)
+	}
 	out.Fresh = result.Share(r.fresh, r.found)
 
 	per := &result.PerNode{}

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
+	production "p2psip/cmd/p2psip/node"
 	"p2psip/overlay"
 	"p2psip/sim/network"
 	"p2psip/sim/result"
@@ -42,6 +43,9 @@ func (n *node) session() (gone bool, err error) {
 	if err != nil {
 		return true, err
 	}
+	n.mu.Lock()
+	full := n.full
+	n.mu.Unlock()
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
 	// The part of the life that waits: joined, then users registered once their time has come.
@@ -54,7 +58,11 @@ func (n *node) session() (gone bool, err error) {
 			return
 		}
 		for _, u := range n.users {
-			r.register(ctx, n, p, u, true)
+			if full != nil {
+				r.startPhone(ctx, n, full, u)
+			} else {
+				r.register(ctx, n, p, u, true)
+			}
 		}
 	})
 	var end <-chan time.Time
@@ -125,15 +133,23 @@ func (n *node) up() (*overlay.Peer, error) {
 		n.dice.Shuffle(len(boot), func(i, j int) { boot[i], boot[j] = boot[j], boot[i] })
 		boot = boot[:3]
 	}
-	p, err := overlay.Start(overlay.Config{
-		Key: n.key, Document: r.doc, Credential: n.cred, Host: n.wrap(h), Bootstrap: boot,
-		Timing: r.s.Timing, Random: rand.NewPCG(r.s.Seed, n.dice.Uint64()),
-	})
+	var p *overlay.Peer
+	var full *production.Node
+	if r.calls != nil && len(n.users) > 0 {
+		if full, err = n.startNode(h, boot); err == nil {
+			p = full.Overlay()
+		}
+	} else {
+		p, err = overlay.Start(overlay.Config{
+			Key: n.key, Document: r.doc, Credential: n.cred, Host: n.wrap(h), Bootstrap: boot,
+			Timing: r.s.Timing, Random: rand.NewPCG(r.s.Seed, n.dice.Uint64()),
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
-	n.host, n.peer = h, p
+	n.host, n.full, n.peer = h, full, p
 	n.mu.Unlock()
 	r.mu.Lock()
 	r.count(+1)
@@ -174,14 +190,22 @@ func (n *node) down(silent bool) {
 	}
 	r.mu.Unlock()
 	n.mu.Lock()
-	h, p := n.host, n.peer
-	n.host, n.peer = nil, nil
+	h, full, phones, p := n.host, n.full, n.phones, n.peer
+	n.host, n.full, n.phones, n.peer = nil, nil, nil, nil
+	for _, u := range n.users {
+		u.phone = nil
+	}
 	n.past = sum(n.past, h.Counts())
 	n.mu.Unlock()
 	if silent {
 		r.net.Silence(h)
 	}
-	if err := p.Close(); err != nil {
+	closePhones(phones)
+	end := p.Close
+	if full != nil {
+		end = full.Close
+	}
+	if err := end(); err != nil {
 		r.fail(err)
 	}
 }
@@ -283,10 +307,15 @@ func (r *run) register(ctx context.Context, n *node, p *overlay.Peer, u *user, f
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.peer == p && u.place < 0 {
-		u.place = 0
-		at, _ := slices.BinarySearchFunc(r.registered, u, compareUsers)
-		r.registered = slices.Insert(r.registered, at, u)
+		r.enter(u)
 	}
+}
+
+// enter takes a user in among those a caller should find. r.mu is held.
+func (r *run) enter(u *user) {
+	u.place = 0
+	at, _ := slices.BinarySearchFunc(r.registered, u, compareUsers)
+	r.registered = slices.Insert(r.registered, at, u)
 }
 
 // unregister takes a user out of those a caller should find. r.mu is held.

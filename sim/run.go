@@ -17,6 +17,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	production "p2psip/cmd/p2psip/node"
+	"p2psip/interwork/phone"
 	"p2psip/overlay"
 	"p2psip/sim/network"
 	"p2psip/sim/result"
@@ -110,6 +112,8 @@ type run struct {
 	users []*user
 
 	hostile *hostility // nil: all are honest
+	calls   *calls     // nil: users have no phones
+	byID    map[peer.ID]*node
 
 	wg sync.WaitGroup // everything started in the bubble
 
@@ -150,11 +154,13 @@ type node struct {
 	killed  chan struct{}
 	once    sync.Once
 
-	mu    sync.Mutex
-	host  *network.Host  // guarded by mu
-	peer  *overlay.Peer  // guarded by mu; nil while it is down
-	past  network.Counts // guarded by mu: of its earlier hosts
-	place int            // guarded by r.mu: -1 if not in r.alive
+	mu     sync.Mutex
+	host   *network.Host    // guarded by mu
+	full   *production.Node // guarded by mu; nil where users have no phones, or while it is down
+	phones []*phone.Phone   // guarded by mu
+	peer   *overlay.Peer    // guarded by mu; nil while it is down
+	past   network.Counts   // guarded by mu: of its earlier hosts
+	place  int              // guarded by r.mu: -1 if not in r.alive
 }
 
 // user is registered at one node.
@@ -162,13 +168,19 @@ type user struct {
 	index int
 	aor   overlay.AOR
 	node  *node
-	place int // guarded by run.mu: -1 if not in run.registered
+	place int          // guarded by run.mu: -1 if not in run.registered
+	phone *phone.Phone // guarded by node.mu; nil while there is none that is registered
+	known bool         // guarded by calls.mu: has been registered
 }
 
 func newRun(ctx context.Context, s Scenario) *run {
-	return &run{s: s, outer: ctx, progress: make(chan result.Progress, 1), out: &result.Run{
+	r := &run{s: s, outer: ctx, progress: make(chan result.Progress, 1), byID: map[peer.ID]*node{}, out: &result.Run{
 		Format: result.Format, Name: s.Name, Scenario: s.String(), Nodes: s.Nodes, Seed: s.Seed,
 	}}
+	if s.Calls > 0 {
+		r.calls = newCalls(r)
+	}
+	return r
 }
 
 func (r *run) fail(err error) {
@@ -282,6 +294,7 @@ func (r *run) build() error {
 		n.nat = r.natOf(n)
 		n.hostile = r.hostile.kindOf(i)
 		r.nodes = append(r.nodes, n)
+		r.byID[n.id] = n
 	}
 	for i := range s.Users {
 		n := r.honest(i * s.Nodes / s.Users % s.Nodes)

@@ -40,10 +40,12 @@ type Scenario struct {
 	Bandwidth int // bytes a second
 	NAT       []NATShare
 
-	Users     int     // spread evenly over the nodes
-	Lookups   float64 // a second, of registered users by random nodes
-	Unknown   float64 // a second, of users nobody has
-	Publishes float64 // a second, registrations of users that are registered already
+	Users     int           // spread evenly over the nodes
+	Lookups   float64       // a second, of registered users by random nodes
+	Unknown   float64       // a second, of users nobody has
+	Publishes float64       // a second, registrations of users that are registered already
+	Calls     float64       // a second, between users; with calls every user has a phone, and its node is a whole one
+	Talk      time.Duration // mean, of an answered call
 
 	Churn      Distribution
 	Session    time.Duration // mean; 0: no churn
@@ -103,7 +105,7 @@ func DefaultScenario() Scenario {
 		Name: "steady", Nodes: 100, Seed: 1,
 		Settle: 2 * time.Minute, Idle: 10 * time.Minute, Duration: 10 * time.Minute, Stable: 3,
 		Latency: "heavy-tailed", RTT: network.DefaultRTT, Jitter: 0.05,
-		Users: 50, Lookups: 5, Unknown: 0.5, Publishes: 0.5,
+		Users: 50, Lookups: 5, Unknown: 0.5, Publishes: 0.5, Talk: time.Minute,
 		Churn: Exponential, Down: 5 * time.Minute, Silent: 0.5,
 		BucketSize: overlay.DefaultBucketSize, Lifetime: overlay.DefaultRecordLifetime,
 	}
@@ -173,6 +175,8 @@ var settings = []setting{
 	rate("lookups", "lookups of registered users: 10/s", func(s *Scenario) *float64 { return &s.Lookups }),
 	rate("unknown", "lookups of users nobody has", func(s *Scenario) *float64 { return &s.Unknown }),
 	rate("publishes", "registrations of users that are registered already", func(s *Scenario) *float64 { return &s.Publishes }),
+	rate("calls", "calls between users; every user has a phone then, which registers by itself instead of publishes", func(s *Scenario) *float64 { return &s.Calls }),
+	span("talk", "mean length of a talk", func(s *Scenario) *time.Duration { return &s.Talk }),
 	{"churn", "mean session, with its distribution before it if that is not exponential: heavy-tailed 30m", func(s *Scenario, v string) error {
 		kind, mean, ok := strings.Cut(v, " ")
 		if !ok {
@@ -388,6 +392,8 @@ func (s *Scenario) Validate() error {
 		return errors.New("a record lives a minute at least")
 	case s.Users < 1:
 		return errors.New("users are needed")
+	case s.Calls > 0 && s.Users < 2:
+		return errors.New("calls need two users")
 	case s.Users > 50*s.Nodes:
 		return fmt.Errorf("%d users are too many for %d nodes, 50 for each at most", s.Users, s.Nodes)
 	case s.Loss > 0.9:

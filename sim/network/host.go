@@ -120,6 +120,9 @@ func hostIP(i int) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
+// Silent says whether the host has vanished.
+func (h *Host) Silent() bool { return h.silent.Load() }
+
 // Index gives the host's number, by which Latency knows it.
 func (h *Host) Index() int { return h.index }
 

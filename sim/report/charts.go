@@ -12,7 +12,7 @@ import (
 func Charts(r *result.Run) []Chart {
 	var out []Chart
 	for _, make := range []func(*result.Run) (Chart, bool){
-		delayChart, successChart, delayOverTimeChart, aliveChart, partsChart, loadChart, keySpaceChart, hotKeyChart, hotLoadChart,
+		delayChart, successChart, delayOverTimeChart, aliveChart, setupChart, partsChart, loadChart, keySpaceChart, hotKeyChart, hotLoadChart,
 		growthHops, growthDelay, growthMessages, growthMemory,
 	} {
 		if c, ok := make(r); ok {

@@ -39,6 +39,7 @@ func HTML(w io.Writer, r *result.Run) error {
 		Intervals                 bool
 		HotWays                   [][]string
 		Flows                     [][]string
+		Failures                  [][]string
 		Growth                    [][]string
 		Baselines                 []struct{ Name, Measure, Value, Ours, Source string }
 		Self                      [][2]string
@@ -73,6 +74,7 @@ func HTML(w io.Writer, r *result.Run) error {
 				result.Millis.Write(f.P50MS), result.Millis.Write(f.P95MS)})
 		}
 	}
+	data.Failures = failureRows(r.Calls)
 	for _, g := range r.Growth {
 		data.Growth = append(data.Growth, []string{grouped(fmt.Sprint(g.Nodes)), result.Plain.Write(g.HopsMean), result.Plain.Write(g.MessagesPerLookup),
 			result.Plain.Write(g.MessagesPerNodeMin), result.Millis.Write(g.P50MS), result.Millis.Write(g.P95MS), result.Ratio.Write(g.Success)})
@@ -124,7 +126,7 @@ func tiles(r *result.Run) []tile {
 		add(result.Millis, o.P95MS, "finds 95 % of them", "half within "+result.Millis.Write(o.P50MS))
 	}
 	if k := r.Calls; k != nil {
-		add(result.Ratio, k.Success, "of calls would ring", count(k.Count, "call"))
+		add(result.Ratio, k.Success, "of calls go well", count(k.Count, "call"))
 		add(result.Millis, k.SetupP95MS, "until 95 % ring", "half within "+result.Millis.Write(k.SetupP50MS))
 	}
 	if o := r.Publish; o != nil {

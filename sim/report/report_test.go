@@ -28,7 +28,7 @@ func page(t testing.TB, r *result.Run) string {
 	return b.String()
 }
 
-var all = strings.Fields("delay success delay-over-time alive parts load key-space hot-key hot-key-load growth-hops growth-delay growth-messages growth-memory")
+var all = strings.Fields("delay success delay-over-time alive setup parts load key-space hot-key hot-key-load growth-hops growth-delay growth-messages growth-memory")
 
 func TestThePageNeedsNothing(t *testing.T) {
 	s := page(t, resulttest.Example(1, 1, 0.01))
@@ -255,7 +255,7 @@ func TestSummary(t *testing.T) {
 	for _, want := range []string{
 		"mass-failure: 200 nodes, 1 h of virtual time, seed 1, simulated in 13 s",
 		"bob was found in 0.2 s; all 2,000 lookups found their user, 95 % of them within 0.5 s.",
-		"999 of 1000 calls would ring",
+		"999 of 1000 calls went well",
 		"find a user   2000",
 		"find, kad-dht's own",
 		"naive",
@@ -277,7 +277,7 @@ func TestSharesAreNotRoundedUp(t *testing.T) {
 		0.959: "95 of 100 calls", 0.5: "50 of 100 calls", 0: "None of 1,000 calls", 0.001: "1 of 1000 calls",
 	} {
 		r := &result.Run{Format: 1, Calls: &result.Calls{Count: 1000, Success: result.V(f), SetupP50MS: result.V(1), SetupP95MS: result.V(1)}}
-		if s := strings.Join(report.Sentences(r), " "); !strings.HasPrefix(s, want+" would ring") {
+		if s := strings.Join(report.Sentences(r), " "); !strings.HasPrefix(s, want+" went well") {
 			t.Errorf("%v: %s", f, s)
 		}
 	}

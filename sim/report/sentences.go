@@ -23,15 +23,7 @@ func Sentences(r *result.Run) []string {
 	} else if ok {
 		say("Every record found was the newest there was.")
 	}
-	if k := r.Calls; k != nil && k.SetupP50MS.Known() {
-		say("%s would ring, half of them within %s and 95 %% within %s.",
-			capital(outOf(k.Success, k.Count, "call")), within(k.SetupP50MS), within(k.SetupP95MS))
-	} else if k != nil {
-		say("No call would ring, of %d tried.", k.Count)
-	}
-	if k := r.Calls; k != nil && k.Stale.Or(0) > 0 {
-		say("%s of the calls went to a device that had left.", result.Ratio.Write(k.Stale))
-	}
+	callSentences(r.Calls, say)
 	if o := r.Publish; o != nil && o.P50MS.Known() {
 		say("Registering a phone took %s, in 95 %% of the cases at most %s; %s succeeded.",
 			duration(o.P50MS), within(o.P95MS), outOf(o.Success, o.Count, "registration"))

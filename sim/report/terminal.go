@@ -36,6 +36,7 @@ func Summary(r *result.Run) string {
 			result.Plain.Write(o.op.HopsMean), result.Plain.Write(o.op.MessagesMean))
 	}
 	w.Flush()
+	callTables(&b, r.Calls)
 	if h := r.HotKey; h != nil && len(h.Ways) > 0 {
 		b.WriteByte('\n')
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)

@@ -181,6 +181,10 @@ func tallies(r *Run, key string) *tally {
 		if k := r.Calls; k != nil {
 			return &tally{k.Count, k.OK, k.Delays}
 		}
+	case "calls.register":
+		if r.Calls != nil {
+			o = r.Calls.Register
+		}
 	case "stock.lookup", "stock.publish", "stock.unknown":
 		if r.Stock != nil {
 			o = map[string]*Operation{

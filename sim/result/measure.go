@@ -52,11 +52,14 @@ func (r *Run) Measures() []Measure {
 	if calls == nil {
 		calls = &Calls{}
 	}
-	add("calls.success", "calls that would ring", Ratio, +1, calls.Success)
+	add("calls.success", "calls that go well", Ratio, +1, calls.Success)
 	add("calls.setup_p50_ms", "call set-up, half within", Millis, -1, calls.SetupP50MS)
 	add("calls.setup_p95_ms", "call set-up, 95 % within", Millis, -1, calls.SetupP95MS)
 	add("calls.setup_p99_ms", "call set-up, 99 % within", Millis, -1, calls.SetupP99MS)
 	add("calls.stale", "calls sent to a device that has left", Ratio, -1, calls.Stale)
+	if calls.Register != nil {
+		operation("calls.register", "REGISTER to its 200", calls.Register)
+	}
 	for _, p := range calls.Parts {
 		add("calls.parts."+p.Name+".p50_ms", "call set-up, "+p.Name+", half within", Millis, -1, p.P50MS)
 		add("calls.parts."+p.Name+".p95_ms", "call set-up, "+p.Name+", 95 % within", Millis, -1, p.P95MS)

@@ -62,7 +62,9 @@ type Operation struct {
 	OverTime []Bucket `json:"over_time"`
 }
 
-// Calls is what callers feel: from the INVITE to the ringing.
+// Calls is what callers feel: from the INVITE to the ringing. Counted are calls whose callee's phone was registered from
+// the beginning to the end; a call goes well if it takes the course that its two people want: it rings, is answered and
+// ended by either of them, or is refused or given up, and nothing of it remains in any phone or node.
 type Calls struct {
 	Count      int      `json:"count"`
 	OK         int      `json:"ok"`
@@ -75,6 +77,26 @@ type Calls struct {
 	Flows      []Flow   `json:"flows"` // the draft's call flows, those that were simulated
 	Delays     Delays   `json:"delays"`
 	OverTime   []Bucket `json:"over_time"`
+
+	Register     *Operation `json:"register"`      // from a phone's first REGISTER to its 200
+	Failures     []Failure  `json:"failures"`      // what callers heard that nobody wanted
+	SlowFailures int        `json:"slow_failures"` // of those, heard more than 4 s after the INVITE
+	Away         int        `json:"away"`          // calls to users who were not there
+	Left         int        `json:"left"`          // calls during which the callee's phone went away
+	Unended      int        `json:"unended"`       // not over when the run ended
+	Remains      int        `json:"remains"`       // calls of which something was left over in a phone or node
+	Branches     int        `json:"branches"`      // copies of an INVITE meant for another node
+	BranchesDead int        `json:"branches_dead"` // of those, for a node that had left
+}
+
+// Failure is one way in which calls fail.
+type Failure struct {
+	Callee string `json:"callee"` // the callee's phone was "there", "away", or "left" meanwhile
+	Status int    `json:"status"` // the final response to the INVITE
+	Count  int    `json:"count"`
+	P50MS  Value  `json:"p50_ms"` // from the INVITE until the caller heard of it
+	P95MS  Value  `json:"p95_ms"`
+	MaxMS  Value  `json:"max_ms"`
 }
 
 // Part is a share of a call's set-up.
@@ -83,6 +105,7 @@ type Part struct {
 	MeanMS Value  `json:"mean_ms"`
 	P50MS  Value  `json:"p50_ms"`
 	P95MS  Value  `json:"p95_ms"`
+	Delays Delays `json:"delays"`
 }
 
 // Flow is one of the draft's call flows.

@@ -65,6 +65,22 @@ func SummarizeCalls(samples []Sample, width time.Duration) *Calls {
 	}
 }
 
+// Rang has the set-up's figures be those of the calls that rang, whatever became of them afterwards, and not of those that
+// went well: among the latter are calls to a busy phone, which never rings.
+func (k *Calls) Rang(samples []Sample, width time.Duration) {
+	k.SetupP50MS, k.SetupP95MS, k.SetupP99MS, k.Delays = Value{}, Value{}, Value{}, Delays{}
+	slow := map[float64]Value{}
+	if o := Summarize(samples, width); o != nil {
+		k.SetupP50MS, k.SetupP95MS, k.SetupP99MS, k.Delays = o.P50MS, o.P95MS, o.P99MS, o.Delays
+		for _, b := range o.OverTime {
+			slow[b.AtS] = b.P95MS
+		}
+	}
+	for i := range k.OverTime {
+		k.OverTime[i].P95MS = slow[k.OverTime[i].AtS]
+	}
+}
+
 // SummarizePart makes a part of a call's set-up of its durations.
 func SummarizePart(name string, took []time.Duration) Part {
 	ms := make([]float64, len(took))
@@ -72,7 +88,17 @@ func SummarizePart(name string, took []time.Duration) Part {
 		ms[i] = milliseconds(d)
 	}
 	slices.Sort(ms)
-	return Part{Name: name, MeanMS: Mean(ms), P50MS: Percentile(ms, 50), P95MS: Percentile(ms, 95)}
+	return Part{Name: name, MeanMS: Mean(ms), P50MS: Percentile(ms, 50), P95MS: Percentile(ms, 95), Delays: NewDelays(ms)}
+}
+
+// NewFailure makes the figures of one kind of failure of its durations.
+func NewFailure(callee string, status int, took []time.Duration) Failure {
+	ms := make([]float64, len(took))
+	for i, d := range took {
+		ms[i] = milliseconds(d)
+	}
+	slices.Sort(ms)
+	return Failure{Callee: callee, Status: status, Count: len(ms), P50MS: Percentile(ms, 50), P95MS: Percentile(ms, 95), MaxMS: Percentile(ms, 100)}
 }
 
 // Buckets counts samples over time, from the first second on; stretches without a sample are left out.

@@ -1,6 +1,7 @@
 package result
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -268,6 +269,7 @@ func combineCalls(runs []*Run, mean func(string, *Value)) *Calls {
 	mean("calls.setup_p95_ms", &k.SetupP95MS)
 	mean("calls.setup_p99_ms", &k.SetupP99MS)
 	mean("calls.stale", &k.Stale)
+	combineCallCounts(&k, runs, mean)
 	k.Parts, k.Flows = slices.Clone(k.Parts), slices.Clone(k.Flows)
 	for i := range k.Parts {
 		p := &k.Parts[i]
@@ -292,6 +294,64 @@ func combineCalls(runs []*Run, mean func(string, *Value)) *Calls {
 		mean("calls.flows."+f.Name+".p95_ms", &f.P95MS)
 	}
 	return &k
+}
+
+// combineCallCounts adds what was counted, and pools the failures: their times are the longest and the means of the seeds'.
+func combineCallCounts(k *Calls, runs []*Run, mean func(string, *Value)) {
+	k.SlowFailures, k.Away, k.Left, k.Unended, k.Remains, k.Branches, k.BranchesDead = 0, 0, 0, 0, 0, 0, 0
+	type kind struct {
+		callee string
+		status int
+	}
+	failures := map[kind][]Failure{}
+	var kinds []kind
+	var registers []*Operation
+	for _, r := range runs {
+		c := r.Calls
+		if c == nil {
+			continue
+		}
+		k.SlowFailures += c.SlowFailures
+		k.Away += c.Away
+		k.Left += c.Left
+		k.Unended += c.Unended
+		k.Remains += c.Remains
+		k.Branches += c.Branches
+		k.BranchesDead += c.BranchesDead
+		for _, f := range c.Failures {
+			id := kind{f.Callee, f.Status}
+			if failures[id] == nil {
+				kinds = append(kinds, id)
+			}
+			failures[id] = append(failures[id], f)
+		}
+		if c.Register != nil {
+			registers = append(registers, c.Register)
+		}
+	}
+	slices.SortFunc(kinds, func(a, b kind) int {
+		return cmp.Or(cmp.Compare(a.callee, b.callee), cmp.Compare(a.status, b.status))
+	})
+	k.Failures = nil
+	for _, id := range kinds {
+		sum := Failure{Callee: id.callee, Status: id.status}
+		var p50, p95, longest []float64
+		for _, f := range failures[id] {
+			sum.Count += f.Count
+			p50, p95, longest = appendKnown(p50, f.P50MS), appendKnown(p95, f.P95MS), appendKnown(longest, f.MaxMS)
+		}
+		sum.P50MS, sum.P95MS = Mean(p50), Mean(p95)
+		if len(longest) > 0 {
+			sum.MaxMS = V(slices.Max(longest))
+		}
+		k.Failures = append(k.Failures, sum)
+	}
+	if k.Register = pooled(registers); k.Register != nil {
+		mean("calls.register.success", &k.Register.Success)
+		mean("calls.register.p50_ms", &k.Register.P50MS)
+		mean("calls.register.p95_ms", &k.Register.P95MS)
+		mean("calls.register.p99_ms", &k.Register.P99MS)
+	}
 }
 
 func combineLoads(first *Loads, mean func(string, *Value)) *Loads {

@@ -178,6 +178,18 @@ func (c *checker) calls(k *Calls) {
 	for _, p := range k.Parts {
 		c.name("calls.parts", p.Name)
 		c.values("calls.parts", p.MeanMS, p.P50MS, p.P95MS)
+		c.delays("calls.parts.delays", p.Delays)
+	}
+	c.operation("calls.register", k.Register)
+	c.length("calls.failures", len(k.Failures), MaxList)
+	for _, f := range k.Failures {
+		c.name("calls.failures", f.Callee)
+		c.that(f.Status >= 0 && f.Status <= 699, "calls.failures.status")
+		c.count("calls.failures", f.Count)
+		c.values("calls.failures", f.P50MS, f.P95MS, f.MaxMS)
+	}
+	for _, n := range []int{k.SlowFailures, k.Away, k.Left, k.Unended, k.Remains, k.Branches, k.BranchesDead} {
+		c.count("calls", n)
 	}
 	c.length("calls.flows", len(k.Flows), MaxList)
 	for _, f := range k.Flows {
