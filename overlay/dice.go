@@ -52,6 +52,16 @@ func (d *dice) intN(n int) int {
 	return rand.IntN(n)
 }
 
+// exp gives a number with the exponential distribution of mean 1.
+func (d *dice) exp() float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.r != nil {
+		return d.r.ExpFloat64()
+	}
+	return rand.ExpFloat64()
+}
+
 // read fills b, of a length divisible by 8.
 func (d *dice) read(b []byte) {
 	d.mu.Lock()
@@ -65,22 +75,12 @@ func (d *dice) read(b []byte) {
 	}
 }
 
-// intN gives a number from 0 to n-1.
-func (d *dice) intN(n int) int {
+// perm gives the numbers from 0 to n-1 in a random order.
+func (d *dice) perm(n int) []int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.r != nil {
-		return d.r.IntN(n)
+		return d.r.Perm(n)
 	}
-	return rand.IntN(n)
-}
-
-// exp gives a number with the exponential distribution of mean 1.
-func (d *dice) exp() float64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.r != nil {
-		return d.r.ExpFloat64()
-	}
-	return rand.ExpFloat64()
+	return rand.Perm(n)
 }
