@@ -22,6 +22,8 @@ var allowed = map[string][]string{
 	"interwork/flow":                        {"interwork/message"},
 	"interwork/transaction":                 {"interwork/flow", "interwork/message"},
 	"interwork/transaction/transactiontest": {"interwork/flow", "interwork/message"},
+	"interwork/locate":                      {}, // RFC 3263 knows no overlay
+	"interwork/locate/zone":                 {},
 	"interwork/proxy":                       {"interwork", "interwork/transaction", "interwork/flow", "interwork/message", "overlay"},
 	// edge stands beside proxy's core and above its types: it is what the core asks about phones.
 	"interwork/edge":        {"interwork", "interwork/authparam", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
