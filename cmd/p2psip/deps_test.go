@@ -25,6 +25,7 @@ var allowed = map[string][]string{
 	"interwork/locate":                      {}, // RFC 3263 knows no overlay
 	"interwork/locate/zone":                 {},
 	"interwork/proxy":                       {"interwork", "interwork/transaction", "interwork/flow", "interwork/message", "overlay"},
+	"interwork/account":                     {"interwork/authparam", "interwork/message", "overlay", "overlay/datadir"},
 	// edge stands beside proxy's core and above its types: it is what the core asks about phones.
 	"interwork/edge":        {"interwork", "interwork/authparam", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
 	"interwork/phone":       {"interwork/phone/audio", "interwork/transaction", "interwork/flow", "interwork/message"}, // a phone knows no overlay
