@@ -33,6 +33,7 @@ import (
 //	    sequence   INTEGER,                 -- milliseconds since 1970 when it was signed, or the previous one plus 1
 //	    expires    INTEGER,                 -- milliseconds since 1970, AdvertLifetime after that at most
 //	    withdrawn  BOOLEAN,                 -- a tombstone: the node has given the role up
+//	    level      INTEGER (0..12),         -- under which level of shards the node writes
 //	    addrs      SEQUENCE (SIZE (0..8)) OF OCTET STRING,  -- binary multiaddrs
 //	    services   SEQUENCE (SIZE (0..8)) OF UTF8String,    -- URIs, "sip:192.0.2.1:5060;transport=udp"
 //	    capacity   INTEGER (0..4294967295),
@@ -42,7 +43,7 @@ const (
 	advertContext = "p2psip role advertisement 1\x00"
 
 	// AdvertLifetime is how long an advertisement is good, at most. A node that dies without a word is advertised no longer.
-	AdvertLifetime = 10 * time.Minute
+	AdvertLifetime = 15 * time.Minute
 	// MaxAdverts is how many nodes are kept under one key.
 	MaxAdverts = 16
 	// MaxServices is how many URIs a node may offer its service at.
@@ -83,6 +84,7 @@ type wireAdvert struct {
 	Sequence  int64
 	Expires   int64
 	Withdrawn bool
+	Level     int
 	Addrs     [][]byte
 	Services  []wireText
 	Capacity  int64
@@ -98,12 +100,13 @@ type wireText struct {
 type advert struct {
 	Advert
 	withdrawn bool
-	point     uint64 // the node's place among the shards at the time of signing; see rolekey.go
+	level     int
+	place     uint64 // what the node's scores follow from at the time of signing; see rolekey.go
 	raw       []byte // DER of SignedAdvert
 }
 
 // signAdvert makes the value that a node publishes: a set with just its own advertisement.
-func signAdvert(key crypto.PrivKey, cred *Credential, doc *Document, a Advert, withdrawn bool) ([]byte, error) {
+func signAdvert(key crypto.PrivKey, cred *Credential, doc *Document, a Advert, level int, withdrawn bool) ([]byte, error) {
 	if !cred.Permits(a.Role) {
 		return nil, fmt.Errorf("%w: it does not permit the role %q but %v", ErrNotEntitled, clip(string(a.Role)), cred.roles)
 	}
@@ -114,7 +117,7 @@ func signAdvert(key crypto.PrivKey, cred *Credential, doc *Document, a Advert, w
 	h := doc.RootHash()
 	w := wireAdvert{
 		Version: advertVersion, Overlay: h[:], URI: a.Role.URI(doc.ID),
-		Sequence: int64(a.Sequence), Expires: a.Expires.UnixMilli(), Withdrawn: withdrawn,
+		Sequence: int64(a.Sequence), Expires: a.Expires.UnixMilli(), Withdrawn: withdrawn, Level: level,
 		Addrs: [][]byte{}, Services: []wireText{}, Capacity: int64(a.Capacity), Load: int(a.Load),
 	}
 	for _, s := range a.Addrs {
@@ -311,7 +314,7 @@ func (v *advertVerifier) verify(raw []byte) (*advert, error) {
 	if end := cred.Expires(); a.Expires.After(end) {
 		return bad("it outlives the credential, which ends on %s", end.UTC().Format(time.RFC3339))
 	}
-	a.point = pointOf(w.URI, a.Node, a.Issued)
+	a.place = placeOf(w.URI, a.Node, a.Issued)
 	return a, nil
 }
 
@@ -348,7 +351,10 @@ func (a *advert) fill(w wireAdvert) error {
 		return fmt.Errorf("capacity %d, load %d", w.Capacity, w.Load)
 	}
 	a.Capacity, a.Load = uint32(w.Capacity), uint16(w.Load)
-	a.withdrawn = w.Withdrawn
+	if w.Level < 0 || w.Level > maxLevel {
+		return fmt.Errorf("level %d", w.Level)
+	}
+	a.withdrawn, a.level = w.Withdrawn, w.Level
 	return nil
 }
 
@@ -363,15 +369,15 @@ func (a *advert) current(now time.Time) error {
 	return nil
 }
 
-// turnOfPoints is how long a node keeps its place among the shards, and its rank where there are too many.
-const turnOfPoints = time.Hour
+// turnOfPlaces is how long a node keeps its scores.
+const turnOfPlaces = time.Hour
 
-// pointOf gives a node's place among the shards of a role at a time. It is drawn anew every hour, at an hour's moment of
-// the node's own, so that no choice of node identifier is good for long, and not all move at once.
-func pointOf(uri string, n NodeID, at time.Time) uint64 {
+// placeOf gives what a node's scores follow from at a time. It is drawn anew every hour, at an hour's moment of the node's
+// own, so that not all change at once.
+func placeOf(uri string, n NodeID, at time.Time) uint64 {
 	h := sha256.Sum256([]byte("p2psip role place\x00" + uri + "\x00" + string(n)))
-	phase := int64(binary.BigEndian.Uint64(h[:8]) % uint64(turnOfPoints.Milliseconds()))
-	turn := (at.UnixMilli() + phase) / turnOfPoints.Milliseconds()
+	phase := int64(binary.BigEndian.Uint64(h[:8]) % uint64(turnOfPlaces.Milliseconds()))
+	turn := (at.UnixMilli() + phase) / turnOfPlaces.Milliseconds()
 	h = sha256.Sum256(binary.BigEndian.AppendUint64(h[:], uint64(turn)))
 	return binary.BigEndian.Uint64(h[:8])
 }

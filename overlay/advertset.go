@@ -3,7 +3,6 @@ package overlay
 import (
 	"cmp"
 	"encoding/asn1"
-	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -17,9 +16,9 @@ const overdue = AdvertLifetime * 4 / 10
 
 // mergeAdverts brings two sets under one key together: for each node the advertisement with the higher sequence number. If
 // there are more than MaxAdverts, or MaxRecord bytes, who stays is decided in this order: those who offer before those who
-// withdrew, those who renewed in time before those who did not, and then those whose place is nearest to the shard's. A
-// place follows from the node's identifier and the hour, so that neither the choice of an identifier nor writing often or
-// under many keys gains anything for long.
+// withdrew, those who renewed in time before those who did not, and then by score. The score follows from the node's
+// identifier, the key and the hour, so that neither the choice of an identifier nor writing often gains anything for long;
+// and who writes under keys that are not among its best comes after those for whom they are.
 func mergeAdverts(k roleKey, a, b adverts, now time.Time) adverts {
 	byNode := map[NodeID]*advert{}
 	for _, x := range slices.Concat(a, b) {
@@ -27,22 +26,26 @@ func mergeAdverts(k roleKey, a, b adverts, now time.Time) adverts {
 			byNode[x.Node] = x
 		}
 	}
-	out := make(adverts, 0, len(byNode))
+	type ranked struct {
+		*advert
+		rank  int
+		score float64
+	}
+	all := make([]ranked, 0, len(byNode))
 	for _, x := range byNode {
-		out = append(out, x)
+		all = append(all, ranked{x, x.rank(now), k.score(x.place)})
 	}
-	slices.SortFunc(out, func(x, y *advert) int {
-		return cmp.Or(
-			cmp.Compare(x.rank(now), y.rank(now)),
-			cmp.Compare(k.distance(x.point), k.distance(y.point)),
-			strings.Compare(string(x.Node), string(y.Node)))
+	slices.SortFunc(all, func(x, y ranked) int {
+		return cmp.Or(cmp.Compare(x.rank, y.rank), cmp.Compare(x.score, y.score), strings.Compare(string(x.Node), string(y.Node)))
 	})
-	size, keep := 8, 0
-	for keep < len(out) && keep < MaxAdverts && size+len(out[keep].raw) <= MaxRecord {
-		size += len(out[keep].raw)
-		keep++
+	size := 8
+	var out adverts
+	for _, x := range all {
+		if size += len(x.raw); len(out) >= MaxAdverts || size > MaxRecord {
+			break
+		}
+		out = append(out, x.advert)
 	}
-	out = out[:keep]
 	slices.SortFunc(out, func(x, y *advert) int { return strings.Compare(string(x.Node), string(y.Node)) })
 	return out
 }
@@ -93,23 +96,32 @@ func (s adverts) encode() ([]byte, error) {
 	return asn1.Marshal(list)
 }
 
-// advertisers estimates from the set under one key how many nodes there are that offer the role. A node writes under the
-// keys whose place begins like its own, as far as it sees fit; so those that begin like the key in b bits are all there, or
-// the nearest of them, and stand for 2^b times as many.
+// advertisers estimates from the set under the well-known key how many nodes offer the role. While there is room, all of
+// them are in it. A full set holds those with the lowest scores, which are spread evenly from 0 to 1 over all.
 func (s adverts) advertisers(k roleKey) float64 {
-	const few = 4
-	var count [maxLevel + 1]int
+	n, highest := s.living(), 0.0
 	for _, a := range s {
-		if a.withdrawn {
-			continue
-		}
-		for b := range 1 + min(k.level, bits.TrailingZeros64(a.point^uint64(k.index))) {
-			count[b]++
+		if !a.withdrawn {
+			highest = max(highest, k.score(a.place))
 		}
 	}
-	best := float64(count[0])
-	for b := 1; b <= k.level && count[b] >= few; b++ {
-		best = float64(int(count[b]) << b)
+	if n < MaxAdverts-1 || highest == 0 {
+		return float64(n)
 	}
-	return best
+	return max(float64(n), float64(n-1)/highest)
+}
+
+// level gives the level under which most of the nodes in the set write, and whether any does.
+func (s adverts) level(but NodeID) (int, bool) {
+	var levels []int
+	for _, a := range s {
+		if !a.withdrawn && a.Node != but {
+			levels = append(levels, a.level)
+		}
+	}
+	if len(levels) == 0 {
+		return 0, false
+	}
+	slices.Sort(levels)
+	return levels[len(levels)/2], true
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
 )
 
 const (
@@ -15,8 +17,10 @@ const (
 	freshFor = 4 * time.Minute
 	// warmFor is how long after it was last used a cache is still renewed.
 	warmFor = 10 * time.Minute
-	// aliveFor is how long a node counts as there after it has answered.
-	aliveFor = 3 * time.Minute
+	// aliveFor is how long a node counts as there after it was heard: after it has answered, or signed what it offers. While
+	// a connection is open it is connectedFor: libp2p notices within a minute or so when the far side is gone.
+	aliveFor     = 3 * time.Minute
+	connectedFor = 9 * time.Minute
 	// enough is how many nodes to choose from make a search unnecessary.
 	enough = 3
 	// failedFor is how long a node that failed is not given again; it doubles with each failure.
@@ -41,7 +45,7 @@ type roleCache struct {
 // offerer is one node that offers the role.
 type offerer struct {
 	advert   *advert // nil: only its failures are remembered
-	alive    time.Time
+	heard    time.Time
 	rtt      time.Duration // 0: not known
 	failures int
 	failed   time.Time // not given before this
@@ -93,6 +97,9 @@ func (c *roleCache) add(s adverts) int {
 		}
 		if e.advert == nil || a.Sequence > e.advert.Sequence {
 			e.advert = a
+			if now := c.r.o.now(); a.Issued.After(e.heard) && !a.Issued.After(now) {
+				e.heard = a.Issued
+			}
 		}
 	}
 	if c.running != nil && n > 0 {
@@ -114,7 +121,7 @@ func (c *roleCache) makeRoom(a *advert) bool {
 			}
 			continue
 		}
-		if e.advert.Expires.Before(at) && now.After(e.alive) {
+		if e.advert.Expires.Before(at) && now.Sub(e.heard) > aliveFor {
 			oldest, at = n, e.advert.Expires
 		}
 	}
@@ -145,7 +152,7 @@ func (c *roleCache) failed(n NodeID) {
 		return // never given by this cache, so nobody can have tried it because of it
 	}
 	now := c.r.o.now()
-	e.alive = time.Time{}
+	e.heard = time.Time{}
 	e.failed = now.Add(min(failedFor<<min(e.failures, 8), maxFailedFor))
 	e.failures++
 	if len(c.usable(nil)) < enough {
@@ -153,12 +160,18 @@ func (c *roleCache) failed(n NodeID) {
 	}
 }
 
-// heard notes that a node has answered.
-func (c *roleCache) heard(n NodeID, rtt time.Duration) {
+// alive says whether a node was heard so lately that it need not be asked.
+func (c *roleCache) alive(e *offerer, now time.Time) bool {
+	d := now.Sub(e.heard)
+	return d < aliveFor || d < connectedFor && c.r.o.host.Network().Connectedness(e.advert.Node) == network.Connected
+}
+
+// answered notes that a node has answered.
+func (c *roleCache) answered(n NodeID, rtt time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.m[n]; e != nil {
-		e.alive, e.rtt, e.failures = c.r.o.after(aliveFor), rtt, 0
+		e.heard, e.rtt, e.failures = c.r.o.now(), rtt, 0
 	}
 }
 

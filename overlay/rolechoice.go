@@ -18,6 +18,8 @@ const (
 	nearRTT = 50 * time.Millisecond
 	// unknownRTT is assumed of a node that was never heard.
 	unknownRTT = 100 * time.Millisecond
+	// warmWeight is by how much a node that need not be asked first is preferred.
+	warmWeight = 8
 	// maxOwnProbes bounds the probes of one Find.
 	maxOwnProbes = 8
 	// capacityRange is how many times the middle node's capacity counts, at most: more would be a claim too cheap to make.
@@ -51,8 +53,8 @@ func (r *roles) order(list []*offerer) []*offerer {
 			rtt = unknownRTT
 		}
 		weight := room / float64(nearRTT+rtt)
-		if now.Before(e.alive) {
-			weight *= 2
+		if r.caches[e.advert.Role].alive(e, now) {
+			weight *= warmWeight
 		}
 		all[i] = drawn{e, o.random.exp() / weight}
 	}
@@ -181,7 +183,7 @@ func (p *picker) fill(slow int) bool {
 		if len(p.got)+p.running-slow >= p.n {
 			return true
 		}
-		if now.Before(e.alive) {
+		if c.alive(e, now) {
 			p.tried[e.advert.Node] = true
 			p.got = append(p.got, e.advert.Advert)
 			continue
@@ -278,7 +280,7 @@ func (r *roles) probe(ctx context.Context, a *advert) (*advert, error) {
 	if l := o.host.Peerstore().LatencyEWMA(a.Node); l > 0 {
 		rtt = min(rtt, l) // the first request had to wait for the connection
 	}
-	r.caches[a.Role].heard(a.Node, rtt)
+	r.caches[a.Role].answered(a.Node, rtt)
 	if s[0].Sequence < a.Sequence {
 		return a, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,16 +17,18 @@ const (
 	secondAnswer = 150 * time.Millisecond
 	// wantAnswers is how many nodes' words end a search.
 	wantAnswers = 2
+	// wanderEvery is how many searches there are for one that goes elsewhere than home.
+	wanderEvery = 4
 	// emptyFor is the pause after a search that found nobody.
 	emptyFor = 10 * time.Second
 )
 
-// whereabouts is what a node has learnt about the levels at which a role is found.
+// whereabouts is what a node has learnt about where a role is found.
 type whereabouts struct {
 	known bool
-	level int
-	most  int // nodes found there the last time that the levels below were tried too
-	age   int // searches since
+	level int // under which those found write
+	few   int // how many were found, less than enough, the last time that all levels were tried; 0: enough
+	age   int // searches since the beginning
 }
 
 // fetch searches the overlay once for nodes with the role and puts them into the cache.
@@ -33,36 +36,95 @@ func (c *roleCache) fetch(f *fetch) {
 	o := c.r.o
 	ctx, cancel := context.WithTimeout(o.ctx, o.timing.Walk)
 	defer cancel()
-	found, complete := 0, true
+	all := c.own()
+	complete := true
 	keys := c.plan()
-	last := 0
 	for i, k := range keys {
-		n, ok := c.fetchKey(ctx, k)
-		complete = complete && ok
-		last = i
-		if n > found {
-			found = n
-			c.learn(k, n)
+		if c.suffices(all) {
+			break
 		}
-		if found >= enough || found > 0 && c.thin(k, found) || ctx.Err() != nil {
+		s, ok := c.r.fetchSet(ctx, k, wantAnswers, func(s adverts) { c.add(s) })
+		complete = complete && ok
+		all = union(all, s)
+		if i == len(keys)-1 {
+			c.mu.Lock()
+			c.where.few = 0
+			if n := all.living(); n < enough {
+				c.where.few = n
+			}
+			c.mu.Unlock()
+		}
+		if ctx.Err() != nil {
 			break
 		}
 	}
-	if found > 0 && last == len(keys)-1 {
-		c.settle(found)
+	found := all.living()
+	if all.find(o.host.ID()) != nil {
+		found--
 	}
 	now := o.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case found > 0:
+	if level, ok := all.level(o.host.ID()); ok {
+		c.where.known, c.where.level = true, level
+	} else {
+		c.where = whereabouts{}
+	}
+	if found > 0 {
 		c.due = now.Add(o.random.jitter(freshFor))
-	default:
+	} else {
 		c.due = now.Add(o.random.jitter(emptyFor))
 		f.err = c.nobody(complete)
 	}
 	c.running = nil
 	close(f.done)
+}
+
+// union is the advertisements of several keys, the newer of each node.
+func union(a, b adverts) adverts {
+	out := slices.Clone(a)
+	for _, x := range b {
+		i := slices.IndexFunc(out, func(y *advert) bool { return y.Node == x.Node })
+		switch {
+		case i < 0:
+			out = append(out, x)
+		case x.Sequence > out[i].Sequence:
+			out[i] = x
+		}
+	}
+	return out
+}
+
+// suffices says whether enough have been found to end a search.
+func (c *roleCache) suffices(s adverts) bool {
+	n := s.living()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return n >= enough || n > 0 && n >= c.where.few && c.where.few > 0
+}
+
+// own gives what this node itself stores for its part of the key space. Whoever offers the role has written it here, so
+// there is nobody who could have left something out.
+func (c *roleCache) own() adverts {
+	o := c.r.o
+	var all adverts
+	c.mu.Lock()
+	c.where.age++
+	wander := c.where.age%wanderEvery == 0
+	c.mu.Unlock()
+	if wander {
+		return nil
+	}
+	for level := range maxLevel + 1 {
+		if level > 0 && !c.r.finding().sharded() {
+			break
+		}
+		if s := c.r.store.under(home(c.role, level, o.host.ID())); len(s) > 0 {
+			all = union(all, s)
+		}
+	}
+	c.add(all)
+	return all
 }
 
 // nobody is why nobody was found.
@@ -74,69 +136,33 @@ func (c *roleCache) nobody(complete bool) error {
 	return fmt.Errorf("%w: %s", ErrNoRole, c.role.URI(o.doc.ID))
 }
 
-// plan gives the keys to try: a random shard of the level that worked, or that the size of the overlay suggests, then of the
-// levels beside it, in the end the well-known key itself.
+// plan gives the keys to try: the home shard of the level that others write under, as far as is known, or that the size of
+// the overlay suggests; then of the levels beside it; in the end the well-known key itself. Now and then it begins with a
+// shard anywhere else, to know more nodes than those at home, and from others than the neighbours.
 func (c *roleCache) plan() []roleKey {
 	o := c.r.o
 	root := roleKey{role: c.role}
 	if !c.r.finding().sharded() {
 		return []roleKey{root}
 	}
-	want := int(math.Round(levelFor(o.network(), o.doc.DHT.BucketSize)))
+	level := int(math.Round(levelFor(o.network(), o.doc.DHT.BucketSize)))
 	c.mu.Lock()
-	w := &c.where
-	w.age++
-	if w.known && w.age >= 8 {
-		*w = whereabouts{} // the overlay may have grown
-	}
-	start := want
-	if w.known {
-		start = w.level
-	}
+	w := c.where
 	c.mu.Unlock()
-	var keys []roleKey
-	for _, level := range []int{start, start - 1, start + 1, start - 2} {
-		if level >= 1 && level <= maxLevel && len(keys) < 4 {
-			keys = append(keys, roleKey{role: c.role, level: level, index: uint32(o.random.intN(1 << level))})
-		}
-		if level == 0 && start == 0 {
-			break
-		}
+	levels := []int{level, level - 1, level + 1}
+	if w.known {
+		levels = []int{w.level}
 	}
-	if start == 0 {
-		return []roleKey{root}
+	var keys []roleKey
+	if w.known && w.level > 0 && w.age%wanderEvery == 0 {
+		keys = append(keys, roleKey{role: c.role, level: w.level, index: uint32(o.random.intN(1 << w.level))})
+	}
+	for _, l := range levels {
+		if l >= 1 && l <= maxLevel {
+			keys = append(keys, home(c.role, l, o.host.ID()))
+		}
 	}
 	return append(keys, root)
-}
-
-// learn remembers a level at which something was found.
-func (c *roleCache) learn(k roleKey, _ int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.where.known || c.where.level != k.level {
-		c.where = whereabouts{known: true, level: k.level, most: c.where.most}
-	}
-}
-
-// thin says whether so few are all there are, as far as is known.
-func (c *roleCache) thin(_ roleKey, found int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.where.most > 0 && found >= c.where.most
-}
-
-// settle notes that all levels together gave no more than this.
-func (c *roleCache) settle(found int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.where.most = found
-}
-
-// fetchKey asks the nodes that store under a key, until two of them have answered with advertisements. It gives how many
-// nodes offer the role there, and whether enough nodes were heard to tell.
-func (c *roleCache) fetchKey(ctx context.Context, k roleKey) (found int, complete bool) {
-	set, complete := c.r.fetchSet(ctx, k, wantAnswers, func(s adverts) { c.add(s) })
-	return set.living(), complete
 }
 
 // fetchSet asks the nodes that store under a key until so many have answered with advertisements, each with its word, and
@@ -170,7 +196,7 @@ func (r *roles) fetchSet(ctx context.Context, k roleKey, answers int, each func(
 			enough()
 		}
 	}
-	if s, _ := r.store.get(key); s != nil {
+	if s := r.store.under(k); s != nil {
 		take(s)
 	}
 	if ctx.Err() != nil {
@@ -193,29 +219,40 @@ func (r *roles) fetchSet(ctx context.Context, k roleKey, answers int, each func(
 // findAnew is Find without a cache, for comparison.
 func (c *roleCache) findAnew(ctx context.Context, n int) ([]Advert, error) {
 	complete := true
+	var all adverts
+	if c.r.finding().sharded() {
+		all = c.own()
+	}
 	for _, k := range c.plan() {
-		set, ok := c.r.fetchSet(ctx, k, 1, nil)
+		if all.living() > 0 {
+			break
+		}
+		s, ok := c.r.fetchSet(ctx, k, 1, nil)
 		complete = complete && ok
-		var list []*offerer
-		for _, a := range set {
-			if !a.withdrawn && a.Node != c.r.o.host.ID() {
-				list = append(list, &offerer{advert: a})
-			}
+		all = union(all, s)
+	}
+	if level, ok := all.level(c.r.o.host.ID()); ok {
+		c.mu.Lock()
+		c.where.known, c.where.level = true, level
+		c.mu.Unlock()
+	}
+	var list []*offerer
+	for _, a := range all {
+		if !a.withdrawn && a.Node != c.r.o.host.ID() {
+			list = append(list, &offerer{advert: a})
 		}
-		if len(list) == 0 {
-			continue
-		}
-		c.learn(k, len(list))
-		var out []Advert
-		for _, e := range c.r.order(list) {
-			if len(out) < n {
-				out = append(out, e.advert.Advert)
-			}
-		}
-		return out, nil
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("looking for the role %s: %w", c.role, ctx.Err())
 	}
-	return nil, c.nobody(complete)
+	if len(list) == 0 {
+		return nil, c.nobody(complete)
+	}
+	var out []Advert
+	for _, e := range c.r.order(list) {
+		if len(out) < n {
+			out = append(out, e.advert.Advert)
+		}
+	}
+	return out, nil
 }

@@ -2,11 +2,10 @@ package overlay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	record "github.com/libp2p/go-libp2p-record"
@@ -18,8 +17,11 @@ const (
 	readvertise = AdvertLifetime * 45 / 100
 	// keepHolders is how long a node writes to the same nodes without looking whether others are nearer now.
 	keepHolders = 20 * time.Minute
-	// offerWriters is how many requests a node that offers a role has under way.
-	offerWriters = 8
+	// offerKeys is how many keys a node that offers a role writes under at a time, offerWriters to how many nodes for each.
+	offerKeys    = 4
+	offerWriters = 5
+	// farOff is by how many levels a node's own estimate may differ from what the others do before it does otherwise.
+	farOff = 0.9
 	// withdrawTime bounds how long Close takes to tell the others.
 	withdrawTime = 3 * time.Second
 )
@@ -39,6 +41,7 @@ type Offering struct {
 	mu       sync.Mutex
 	holders  map[roleKey]holding // guarded by mu: where it was last written
 	others   float64             // guarded by mu: estimated number of nodes that offer the role
+	level    int                 // guarded by mu
 	lastErr  error               // guarded by mu
 	lastGood time.Time           // guarded by mu
 	stored   int                 // guarded by mu: nodes that confirmed the last time
@@ -161,11 +164,11 @@ func (f *Offering) keep() {
 }
 
 // value signs what is offered now.
-func (f *Offering) value(withdrawn bool) ([]byte, error) {
+func (f *Offering) value(level int, withdrawn bool) ([]byte, adverts, error) {
 	o := f.r.o
 	offer := f.describe()
 	if err := checkOffer(f.role, offer); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	f.sequence = max(f.sequence+1, uint64(o.now().UnixMilli()))
 	issued := time.UnixMilli(int64(f.sequence))
@@ -175,138 +178,208 @@ func (f *Offering) value(withdrawn bool) ([]byte, error) {
 		expires = end
 	}
 	a := Advert{Role: f.role, Node: o.host.ID(), Addrs: o.publicAddrs(), Offer: offer, Sequence: f.sequence, Issued: issued, Expires: expires}
-	return signAdvert(o.key, cred, o.doc, a, withdrawn)
-}
-
-// advertise signs and writes once, and gives the number of nodes that confirmed.
-func (f *Offering) advertise(ctx context.Context) (int, error) {
-	o := f.r.o
-	value, err := f.value(false)
+	value, err := signAdvert(o.key, cred, o.doc, a, level, withdrawn)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
 	own, err := f.r.v.set(value, false)
 	if err != nil {
+		return nil, nil, err // what others would refuse is refused here first
+	}
+	err = f.r.store.put(f.ownKey(), own)
+	return value, own, err
+}
+
+// ownKey is where the node itself answers for what it offers.
+func (f *Offering) ownKey() string {
+	return roleKey{role: f.role, node: f.r.o.host.ID()}.key(f.r.o.doc.ID)
+}
+
+// advertise signs and writes once, and gives the number of places where it was stored.
+func (f *Offering) advertise(ctx context.Context) (int, error) {
+	root := roleKey{role: f.role}
+	seen, err := f.look(ctx, root)
+	if err != nil {
 		return 0, err
 	}
-	if err := f.r.store.put(roleKey{role: f.role, node: o.host.ID()}.key(o.doc.ID), own); err != nil {
+	keys, level := f.plan(seen)
+	value, own, err := f.value(level, false)
+	if err != nil {
 		return 0, err
 	}
-	stored, failed, firstErr := 0, 0, error(nil)
-	for _, k := range f.plan(own[0]) {
-		n, err := f.write(ctx, k, own, value)
-		stored += n
+	if mergeAdverts(root, seen, own, f.r.o.now()).find(own[0].Node) != nil {
+		keys = append(keys, root) // otherwise others come first there
+	}
+	return f.writeAll(ctx, keys, own, value)
+}
+
+// plan gives the shards to write under, and their level: the one the others write under, or that which suits the size of
+// the overlay and the number of those who offer, if it is clearly another.
+func (f *Offering) plan(seen adverts) ([]roleKey, int) {
+	o := f.r.o
+	if !f.r.finding().sharded() {
+		return nil, 0
+	}
+	self := o.host.ID()
+	root := roleKey{role: f.role}
+	n := seen.advertisers(root)
+	if seen.find(self) == nil {
+		n++
+	}
+	want := min(levelFor(o.network(), o.doc.DHT.BucketSize), math.Log2(max(1, n*maxSpread/shardSize)))
+	level := int(math.Round(want))
+	if others, ok := seen.level(self); ok && math.Abs(float64(others)-want) < farOff {
+		level = others
+	}
+	f.mu.Lock()
+	f.others, f.level = n, level
+	f.mu.Unlock()
+	if level == 0 {
+		return nil, 0
+	}
+	spread := int(math.Ceil(float64(int(shardSize)<<level) / n))
+	return shards(f.role, level, placeOf(f.role.URI(o.doc.ID), self, o.now()), min(spread, maxSpread)), level
+}
+
+// look gives what is stored under a key, from two of the nodes that store there.
+func (f *Offering) look(ctx context.Context, k roleKey) (adverts, error) {
+	o := f.r.o
+	key := k.key(o.doc.ID)
+	var mu sync.Mutex
+	var seen adverts
+	ask := func(ctx context.Context, p NodeID) ([]*peer.AddrInfo, error) {
+		rec, closer, err := o.messenger.GetValue(ctx, p, key)
 		if err != nil {
-			failed++
+			return nil, err
+		}
+		if s, err := f.r.read(k, rec.GetValue()); err == nil {
+			mu.Lock()
+			seen = mergeAdverts(k, seen, s, o.now())
+			mu.Unlock()
+		}
+		return closer, nil
+	}
+	if h, ok := f.holding(k); ok {
+		heard := 0
+		for _, i := range o.random.perm(len(h.nodes)) {
+			if heard == wantAnswers || ctx.Err() != nil {
+				break
+			}
+			ctx, cancel := context.WithTimeout(ctx, o.timing.RPC)
+			if _, err := ask(ctx, h.nodes[i]); err == nil {
+				heard++
+			}
+			cancel()
+		}
+		if len(seen) > 0 {
+			return seen, nil
+		}
+	}
+	if s := f.r.store.under(k); s != nil {
+		seen = s
+	}
+	err := f.search(ctx, k, func(ctx context.Context, p NodeID, _ int) ([]*peer.AddrInfo, error) { return ask(ctx, p) })
+	return seen, err
+}
+
+// search finds the nodes that store under a key, and remembers them.
+func (f *Offering) search(ctx context.Context, k roleKey, ask askFunc) error {
+	o := f.r.o
+	ctx, cancel := context.WithTimeout(ctx, o.timing.Walk)
+	defer cancel()
+	r := o.newWalk(k.key(o.doc.ID), ask).run(ctx)
+	if len(r.Nearest) == 0 && !(r.Asked == 0 && o.alone()) {
+		if r.Asked == 0 {
+			return fmt.Errorf("%w: %s", ErrUnreachable, o.joinTrouble())
+		}
+		return fmt.Errorf("%w: none of %d nodes asked answered (%v)", ErrUnreachable, r.Asked, r.Err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.holders) > 4*maxSpread {
+		clear(f.holders)
+	}
+	f.holders[k] = holding{nodes: r.Nearest, until: o.after(o.random.jitter(keepHolders))}
+	return nil
+}
+
+func (f *Offering) holding(k roleKey) (holding, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h, ok := f.holders[k]
+	return h, ok && f.r.o.now().Before(h.until)
+}
+
+// writeAll writes under several keys, a few at a time, and gives the number of places that confirmed. It fails if there was
+// none.
+func (f *Offering) writeAll(ctx context.Context, keys []roleKey, own adverts, value []byte) (int, error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	stored, firstErr := 0, error(nil)
+	slots := make(chan struct{}, offerKeys)
+	for _, k := range keys {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			n, err := f.write(ctx, k, own, value)
+			mu.Lock()
+			defer mu.Unlock()
+			stored += n
 			if firstErr == nil {
 				firstErr = err
 			}
-		}
-		if ctx.Err() != nil {
-			return stored, ctx.Err()
-		}
+		})
 	}
-	if stored == 0 && firstErr != nil {
-		return 0, firstErr
+	wg.Wait()
+	if stored > 0 || len(keys) == 0 {
+		return stored, ctx.Err()
 	}
-	return stored, nil
+	if firstErr == nil {
+		firstErr = fmt.Errorf("%w: no node would store it", ErrNoQuorum)
+	}
+	return 0, firstErr
 }
 
-// plan gives the keys to write under.
-func (f *Offering) plan(own *advert) []roleKey {
-	keys := []roleKey{{role: f.role}}
-	o := f.r.o
-	if !f.r.finding().sharded() {
-		return keys
-	}
-	f.mu.Lock()
-	others := max(1, f.others)
-	f.mu.Unlock()
-	x := levelFor(o.network(), o.doc.DHT.BucketSize)
-	class := max(0, int(math.Log2(others/shardSize)))
-	levels := []int{int(math.Round(x - 0.3)), int(math.Round(x + 0.3))}
-	for _, level := range slices.Compact(levels) {
-		if level < 1 {
-			continue
-		}
-		level = min(level, maxLevel)
-		spread := max(0, min(level-class, maxSpread))
-		base := uint32(own.point & (1<<(level-spread) - 1))
-		for j := range uint32(1) << spread {
-			keys = append(keys, roleKey{role: f.role, level: level, index: base | j<<(level-spread)})
-		}
-	}
-	return keys
-}
-
-// write brings an advertisement to the nodes that store under a key, unless others come first there.
+// write brings an advertisement to the nodes that store under a key.
 func (f *Offering) write(ctx context.Context, k roleKey, own adverts, value []byte) (int, error) {
 	o := f.r.o
 	key := k.key(o.doc.ID)
-	f.mu.Lock()
-	h, ok := f.holders[k]
-	f.mu.Unlock()
-	if !ok || o.now().After(h.until) {
-		var sets adverts
-		var mu sync.Mutex
-		r := o.newWalk(key, func(ctx context.Context, p NodeID, _ int) ([]*peer.AddrInfo, error) {
-			rec, closer, err := o.messenger.GetValue(ctx, p, key)
-			if err != nil {
-				return nil, err
-			}
-			if s, err := f.r.read(k, rec.GetValue()); err == nil {
-				mu.Lock()
-				sets = mergeAdverts(k, sets, s, o.now())
-				mu.Unlock()
-			}
-			return closer, nil
-		}).run(ctx)
-		f.reckon(k, mergeAdverts(k, sets, own, o.now()))
-		if len(r.Nearest) == 0 && !(r.Asked == 0 && o.alone()) {
-			if r.Asked == 0 {
-				return 0, fmt.Errorf("%w: %s", ErrUnreachable, o.joinTrouble())
-			}
-			return 0, fmt.Errorf("%w: none of %d nodes asked answered (%v)", ErrUnreachable, r.Asked, r.Err)
+	h, ok := f.holding(k)
+	if !ok {
+		err := f.search(ctx, k, func(ctx context.Context, p NodeID, _ int) ([]*peer.AddrInfo, error) {
+			return o.messenger.GetClosestPeers(ctx, p, peer.ID(key))
+		})
+		if err != nil {
+			return 0, err
 		}
-		h = holding{nodes: r.Nearest, until: o.after(o.random.jitter(keepHolders))}
-		f.mu.Lock()
-		f.holders[k] = h
-		f.mu.Unlock()
-		if mergeAdverts(k, sets, own, o.now()).find(o.host.ID()) == nil {
-			return 0, nil // full, and others come first; their turn ends
-		}
+		h, _ = f.holding(k)
 	}
-	stored := 0
+	var stored atomic.Int64
 	if o.nearerThan(h.nodes, o.doc.DHT.BucketSize, key) && f.r.store.put(key, own) == nil {
-		stored++
+		stored.Add(1)
 	}
-	done := make(chan error, len(h.nodes))
+	var wg sync.WaitGroup
 	slots := make(chan struct{}, offerWriters)
-	started := 0
 	for _, p := range h.nodes {
 		slots <- struct{}{}
-		if !o.start(func() {
+		wg.Go(func() {
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(ctx, o.timing.RPC)
 			defer cancel()
 			f.r.offers.Add(1)
-			done <- o.messenger.PutValue(ctx, p, record.MakePutRecord(key, value))
-		}) {
-			break
-		}
-		started++
+			if o.messenger.PutValue(ctx, p, record.MakePutRecord(key, value)) == nil {
+				stored.Add(1)
+			}
+		})
 	}
-	for range started {
-		if <-done == nil {
-			stored++
-		}
-	}
-	if 2*stored < len(h.nodes) {
+	wg.Wait()
+	if n := int(stored.Load()); 2*n < len(h.nodes) {
 		f.mu.Lock()
 		delete(f.holders, k) // they are gone, or would rather keep others
 		f.mu.Unlock()
+		return n, nil
 	}
-	return stored, nil
+	return int(stored.Load()), nil
 }
 
 // read verifies what was received under a key.
@@ -325,41 +398,19 @@ func (r *roles) read(k roleKey, value []byte) (adverts, error) {
 	return s, nil
 }
 
-// reckon estimates how many nodes offer the role.
-func (f *Offering) reckon(k roleKey, s adverts) {
-	n := s.advertisers(k)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.others == 0 {
-		f.others = n
-		return
-	}
-	f.others = math.Exp(0.7*math.Log(f.others) + 0.3*math.Log(n))
-}
-
 // withdraw writes a tombstone wherever the advertisement was written.
 func (f *Offering) withdraw(ctx context.Context) error {
-	value, err := f.value(true)
-	if err != nil {
-		return err
-	}
-	own, err := f.r.v.set(value, false)
-	if err != nil {
-		return err
-	}
-	o := f.r.o
 	f.mu.Lock()
+	level := f.level
 	keys := make([]roleKey, 0, len(f.holders))
 	for k := range f.holders {
 		keys = append(keys, k)
 	}
 	f.mu.Unlock()
-	f.r.store.put(roleKey{role: f.role, node: o.host.ID()}.key(o.doc.ID), own)
-	var errs []error
-	for _, k := range keys {
-		if _, err := f.write(ctx, k, own, value); err != nil {
-			errs = append(errs, err)
-		}
+	value, own, err := f.value(level, true)
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	_, err = f.writeAll(ctx, keys, own, value)
+	return err
 }

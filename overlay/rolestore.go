@@ -85,36 +85,55 @@ type roleStore struct {
 	v *advertVerifier
 
 	mu    sync.Mutex
-	m     map[string]*storedRole // guarded by mu
-	keys  map[NodeID]int         // guarded by mu: under how many keys each signer is stored
-	bytes int                    // guarded by mu
+	m     map[roleKey]*storedRole // guarded by mu
+	keys  map[NodeID]int          // guarded by mu: under how many keys each signer is stored
+	bytes int                     // guarded by mu
 }
 
 type storedRole struct {
+	key     string
 	set     adverts
 	data    []byte    // recpb.Record as kad-dht wants it
 	expires time.Time // of the first in the set to expire
 }
 
 func newRoleStore(v *advertVerifier) *roleStore {
-	return &roleStore{v: v, m: map[string]*storedRole{}, keys: map[NodeID]int{}}
+	return &roleStore{v: v, m: map[roleKey]*storedRole{}, keys: map[NodeID]int{}}
 }
 
-// get gives the set under a key without what has expired, nil if there is none.
-func (s *roleStore) get(key string) (adverts, []byte) {
+// under gives the set under a key without what has expired, nil if there is none.
+func (s *roleStore) under(k roleKey) adverts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.getLocked(key)
+	if st := s.get(k); st != nil {
+		return st.set
+	}
+	return nil
 }
 
-func (s *roleStore) getLocked(key string) (adverts, []byte) {
-	st := s.m[key]
+// data gives what kad-dht hands out for a DHT key, nil if there is nothing.
+func (s *roleStore) data(key string) []byte {
+	k, err := parseRoleKey(key, s.v.doc.ID)
+	if err != nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.get(k); st != nil && st.key == key {
+		return st.data
+	}
+	return nil
+}
+
+// get drops what has expired first; s.mu is held.
+func (s *roleStore) get(k roleKey) *storedRole {
+	st := s.m[k]
 	if st == nil {
-		return nil, nil
+		return nil
 	}
 	now := s.v.now()
 	if now.Before(st.expires) {
-		return st.set, st.data
+		return st
 	}
 	var rest adverts
 	for _, a := range st.set {
@@ -122,35 +141,39 @@ func (s *roleStore) getLocked(key string) (adverts, []byte) {
 			rest = append(rest, a)
 		}
 	}
-	if len(rest) == 0 || s.setLocked(key, rest) != nil {
-		s.drop(key)
-		return nil, nil
+	if len(rest) == 0 || s.set(k, st.key, rest) != nil {
+		s.drop(k)
 	}
-	st = s.m[key]
-	return st.set, st.data
+	return s.m[k]
 }
 
 // put merges a set into what is stored under its key.
 func (s *roleStore) put(key string, set adverts) error {
 	k, err := parseRoleKey(key, s.v.doc.ID)
+	if err == nil && k.key(s.v.doc.ID) != key {
+		err = errNoRoleKey
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrBadAdvert, err)
 	}
 	if err := k.check(set); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, _ := s.getLocked(key)
+	var old adverts
+	if st := s.get(k); st != nil {
+		old = st.set
+	}
 	merged := mergeAdverts(k, old, set, s.v.now())
 	if merged.equal(old) {
 		return fmt.Errorf("%w: %w", ErrBadAdvert, ErrStale)
 	}
-	return s.setLocked(key, merged)
+	return s.set(k, key, merged)
 }
 
-// setLocked stores a set under a key; s.mu is held.
-func (s *roleStore) setLocked(key string, set adverts) error {
+// set stores a set under a key within the bounds; s.mu is held.
+func (s *roleStore) set(k roleKey, key string, set adverts) error {
 	value, err := set.encode()
 	if err != nil {
 		return err
@@ -161,35 +184,35 @@ func (s *roleStore) setLocked(key string, set adverts) error {
 	if err != nil {
 		return err
 	}
-	was := 0
-	old, ok := s.m[key]
-	if ok {
+	was, old := 0, s.m[k]
+	if old != nil {
 		was = len(old.data)
 	}
-	if !ok && len(s.m) >= maxRoleKeys || s.bytes-was+len(data) > maxRoleBytes {
+	if old == nil && len(s.m) >= maxRoleKeys || s.bytes-was+len(data) > maxRoleBytes {
 		return fmt.Errorf("%w: %d keys of roles, %d bytes", ErrStoreFull, len(s.m), s.bytes)
 	}
 	for _, a := range set {
-		if s.keys[a.Node] >= maxKeysOfSigner && (!ok || old.set.find(a.Node) == nil) {
+		if s.keys[a.Node] >= maxKeysOfSigner && (old == nil || old.set.find(a.Node) == nil) {
 			return fmt.Errorf("%w: node %s is under %d keys here already", ErrStoreFull, a.Node, maxKeysOfSigner)
 		}
 	}
-	s.drop(key)
-	st := &storedRole{set: set, data: data, expires: set[0].Expires}
+	s.drop(k)
+	st := &storedRole{key: key, set: set, data: data, expires: set[0].Expires}
 	for _, a := range set {
 		if a.Expires.Before(st.expires) {
 			st.expires = a.Expires
 		}
 		s.keys[a.Node]++
 	}
-	s.m[key] = st
+	s.m[k] = st
 	s.bytes += len(data)
 	return nil
 }
 
-func (s *roleStore) drop(key string) {
-	st, ok := s.m[key]
-	if !ok {
+// drop forgets a key; s.mu is held.
+func (s *roleStore) drop(k roleKey) {
+	st := s.m[k]
+	if st == nil {
 		return
 	}
 	s.bytes -= len(st.data)
@@ -198,18 +221,24 @@ func (s *roleStore) drop(key string) {
 			delete(s.keys, a.Node)
 		}
 	}
-	delete(s.m, key)
+	delete(s.m, k)
+}
+
+// delete forgets a DHT key.
+func (s *roleStore) delete(key string) {
+	if k, err := parseRoleKey(key, s.v.doc.ID); err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.drop(k)
+	}
 }
 
 // sweep forgets what has expired.
 func (s *roleStore) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.v.now()
-	for k, st := range s.m {
-		if !now.Before(st.expires) {
-			s.getLocked(k)
-		}
+	for k := range s.m {
+		s.get(k)
 	}
 }
 
@@ -247,7 +276,7 @@ func (s stores) Get(ctx context.Context, key ds.Key) ([]byte, error) {
 	if !ok {
 		return s.store.Get(ctx, key)
 	}
-	if _, data := s.roles.get(k); data != nil {
+	if data := s.roles.data(k); data != nil {
 		return data, nil
 	}
 	return nil, ds.ErrNotFound
@@ -294,9 +323,7 @@ func (s stores) Delete(ctx context.Context, key ds.Key) error {
 	if !ok {
 		return s.store.Delete(ctx, key)
 	}
-	s.roles.mu.Lock()
-	defer s.roles.mu.Unlock()
-	s.roles.drop(k)
+	s.roles.delete(k)
 	return nil
 }
 

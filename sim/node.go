@@ -54,6 +54,7 @@ func (n *node) session() (gone bool, err error) {
 			return
 		}
 		n.arrived()
+		n.offer(p)
 		if !n.waitForUsers(ctx) {
 			return
 		}
@@ -110,7 +111,7 @@ func (n *node) issue() error {
 		users = []overlay.AOR{u}
 	}
 	var err error
-	n.cred, err = n.r.auth.Issue(n.id, users, nil, maxDuration, time.Now())
+	n.cred, err = n.r.auth.Issue(n.id, users, n.roles(), maxDuration, time.Now())
 	return err
 }
 
@@ -250,7 +251,7 @@ func (r *run) count(change int) {
 // waitForUsers waits until users register: a while after the last stretch has begun, another while for each node.
 func (n *node) waitForUsers(ctx context.Context) bool {
 	r := n.r
-	start := r.begin.Add(r.s.joinTime() + r.s.Settle + r.s.Idle + time.Millisecond)
+	start := r.begin.Add(r.s.joinTime() + r.s.Settle + r.s.hotTime() + r.s.Idle + time.Millisecond)
 	wait := time.Until(start)
 	if wait > 0 {
 		wait += time.Duration(float64(min(publishSpread, r.s.Duration/4)) * float64(n.index) / float64(len(r.nodes)))

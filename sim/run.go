@@ -230,6 +230,7 @@ func (r *run) run() error {
 	if !r.sleep(join) || !r.sleep(s.Settle) {
 		return nil
 	}
+	r.hotKey()
 	r.measureIdle()
 	r.measure()
 	r.summarize()
@@ -244,7 +245,7 @@ func (s *Scenario) joinTime() time.Duration {
 }
 
 func (s *Scenario) total() time.Duration {
-	return s.joinTime() + s.Settle + s.Idle + s.Duration
+	return s.joinTime() + s.Settle + s.hotTime() + s.Idle + s.Duration
 }
 
 // newNetwork makes the scenario's network, without hosts.
@@ -355,7 +356,7 @@ func (r *run) report() {
 		phase := "measuring"
 		if r.measured.IsZero() {
 			phase = "joining"
-			if now > r.s.joinTime()+r.s.Settle {
+			if now > r.s.joinTime()+r.s.Settle+r.s.hotTime() {
 				phase = "idle"
 			}
 		}

@@ -56,6 +56,10 @@ type Scenario struct {
 
 	Hostile []HostileShare
 
+	Advertisers int           // nodes that offer a role, spread evenly
+	Finders     int           // searches for one of them, in each of the ways there are to find a role; 0: not measured
+	FindTime    time.Duration // over which they search
+
 	Stock bool // run it once more with kad-dht's own calls
 
 	BucketSize int           // Kademlia's k
@@ -107,6 +111,7 @@ func DefaultScenario() Scenario {
 		Latency: "heavy-tailed", RTT: network.DefaultRTT, Jitter: 0.05,
 		Users: 50, Lookups: 5, Unknown: 0.5, Publishes: 0.5, Talk: time.Minute,
 		Churn: Exponential, Down: 5 * time.Minute, Silent: 0.5,
+		FindTime:   10 * time.Minute,
 		BucketSize: overlay.DefaultBucketSize, Lifetime: overlay.DefaultRecordLifetime,
 	}
 }
@@ -265,6 +270,9 @@ var settings = []setting{
 		}
 		return []string{"no"}
 	}},
+	number("advertisers", "nodes that offer a role, spread evenly", 0, MaxNodes, func(s *Scenario) *int { return &s.Advertisers }),
+	number("finders", "searches for a node with the role, in each way of finding it", 0, 10_000_000, func(s *Scenario) *int { return &s.Finders }),
+	span("find-time", "over which they search", func(s *Scenario) *time.Duration { return &s.FindTime }),
 	number("bucket", "Kademlia's k", 2, 100, func(s *Scenario) *int { return &s.BucketSize }),
 	span("lifetime", "of a record", func(s *Scenario) *time.Duration { return &s.Lifetime }),
 	number("alpha", "nodes asked at a time", 0, 100, func(s *Scenario) *int { return &s.Timing.Alpha }),
@@ -396,6 +404,10 @@ func (s *Scenario) Validate() error {
 		return errors.New("calls need two users")
 	case s.Users > 50*s.Nodes:
 		return fmt.Errorf("%d users are too many for %d nodes, 50 for each at most", s.Users, s.Nodes)
+	case s.Advertisers > s.Nodes:
+		return fmt.Errorf("%d advertisers of %d nodes", s.Advertisers, s.Nodes)
+	case s.Finders > 0 && (s.Advertisers == 0 || s.FindTime < time.Second):
+		return errors.New("finders need advertisers to find, and a time to do so")
 	case s.Loss > 0.9:
 		return errors.New("with more than 90% lost nothing can be simulated")
 	case s.Session > 0 && s.Down <= 0:

@@ -158,6 +158,7 @@ type HotWay struct {
 	P99OverMedian Value   `json:"p99_over_median"`
 	Gini          Value   `json:"gini"`
 	Messages      Value   `json:"messages"` // in total
+	Used          *Load   `json:"used"`     // how often each of those found was the first one given
 	PerNode       Numbers `json:"per_node"` // requests served, ascending; at most MaxSamples quantiles
 }
 

@@ -219,6 +219,7 @@ func (c *checker) hotKey(h *HotKey) {
 		c.count("hotkey.ways", w.Finders)
 		c.share("hotkey.ways", w.Success)
 		c.share("hotkey.ways", w.Gini)
+		c.load("hotkey.ways.used", w.Used)
 		c.values("hotkey.ways", w.P50MS, w.P95MS, w.Max, w.Median, w.MaxOverMedian, w.P99OverMedian, w.Messages)
 		c.ascending("hotkey.ways", w.PerNode, MaxSamples)
 	}
