@@ -101,6 +101,9 @@ func (c *Core) decidePublic(r *request) way {
 		return way{kind: toSelf}
 	case c.own.domain(r.uri.Host):
 		return c.decideUser(r, true)
+	case c.own.uri(&r.uri, r.flow): // a provider that takes no domain as a Contact
+		r.uri.Host, r.uri.Port = string(c.cfg.OID), 0
+		return c.decideUser(r, true)
 	}
 	return relay
 }
@@ -143,8 +146,8 @@ func (r *request) nextHop() sip.Uri {
 
 // admitLeaving judges a request of another member that is to leave through this proxy peer. Its From has to be a user whom
 // the sender's credential covers. A request with another From may pass where it does no harm: inside a call that this
-// node has seen, to the very domain that From is of, which knows its users, or, for a REGISTER, when what it binds is a
-// user of the sender (draft §4.2).
+// node has seen; to the servers of the very domain that From is of, which know their users; and a REGISTER when what it
+// binds is a user of the sender (draft §4.2).
 func (c *Core) admitLeaving(r *request) bool {
 	from := r.req.From().Address
 	if c.own.domain(from.Host) {
@@ -154,21 +157,20 @@ func (c *Core) admitLeaving(r *request) bool {
 	if r.toTag != "" && c.calls.has(r) {
 		return true
 	}
-	if r.method == sip.REGISTER && !c.bindsOwn(r) {
-		return false
+	if r.method == sip.REGISTER {
+		return c.bindsOwn(r)
 	}
-	if strings.EqualFold(from.Host, r.nextHop().Host) {
-		return true
+	if !strings.EqualFold(from.Host, r.nextHop().Host) {
+		r.onlyTo = from.Host // its servers may stand under other names, as in the routes of a dialog
 	}
-	r.onlyTo = from.Host // its own servers may stand under other names in the routes of a dialog
-	return r.toTag != "" && c.cfg.Border != nil
+	return from.Host != ""
 }
 
 // bindsOwn says that every Contact of a REGISTER is a user of the overlay whom the sender speaks for.
 func (c *Core) bindsOwn(r *request) bool {
 	for _, h := range message.Contacts(r.req) {
 		aor, err := c.cfg.OID.AOR(h.Address.User)
-		if !h.Address.Wildcard && (err != nil || !c.own.domain(h.Address.Host) || !c.entitled(r, aor)) {
+		if !h.Address.Wildcard && (err != nil || !c.own.uri(&h.Address, nil) || !c.entitled(r, aor)) {
 			return false
 		}
 	}

@@ -227,13 +227,17 @@ func (x *responseContext) record(rec overlay.Record) {
 	if x.answered || x.cancelled || x.declined {
 		return
 	}
-	var targets []Target
 	if x.w.hasGRUU {
 		x.add(x.deviceNodes(rec, time.Now()))
-		x.advance()
-		return
+	} else {
+		x.add(x.userNodes(rec, time.Now()))
 	}
-	for _, n := range rec.Live(time.Now()) {
+	x.advance()
+}
+
+// userNodes gives the nodes of a record that have not been asked yet. Called under x.mu.
+func (x *responseContext) userNodes(rec overlay.Record, now time.Time) (targets []Target) {
+	for _, n := range rec.Live(now) {
 		if n.Node == x.c.self || slices.Contains(x.nodes, n.Node) {
 			continue
 		}
@@ -244,8 +248,7 @@ func (x *responseContext) record(rec overlay.Record) {
 		x.nodes = append(x.nodes, n.Node)
 		targets = append(targets, Target{Node: n.Node, Addrs: n.Addrs, Q: q})
 	}
-	x.add(targets)
-	x.advance()
+	return targets
 }
 
 // join adds targets while the search goes on.

@@ -45,10 +45,7 @@ func (s *searches) release(source string) {
 // search looks a user up on a goroutine of its own and posts what it finds into x. It returns what stops it, or nil when
 // there is no place for another lookup. first, when not nil, runs before and may post something else instead.
 func (c *Core) search(x *responseContext, first func(context.Context) (done bool)) (stop func()) {
-	source, most := x.r.flow.Remote().String(), c.limits.LookupsPerFlow
-	if x.r.kind == flow.KindPublic { // another port is not another caller, but a provider has many callers
-		source, most = x.r.flow.Remote().Host, c.limits.LookupsPerHost
-	}
+	source, most := c.source(x.r)
 	if !c.searches.acquire(source, most) {
 		c.stats.lookupsRefused.Add(1)
 		return nil
@@ -71,6 +68,14 @@ func (c *Core) search(x *responseContext, first func(context.Context) (done bool
 		return nil
 	}
 	return cancel
+}
+
+// source says for whom a lookup counts, and how many he may have under way.
+func (c *Core) source(r *request) (source string, most int) {
+	if r.kind == flow.KindPublic { // another port is not another caller, but a provider has many callers
+		return r.flow.Remote().Host, c.limits.LookupsPerHost
+	}
+	return r.flow.Remote().String(), c.limits.LookupsPerFlow
 }
 
 // follow passes the records of one search on until it ends.

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -37,15 +39,22 @@ func (c *Core) HandleAck(f flow.Flow, req *sip.Request) {
 	case toUser:
 		// A Contact that is a GRUU or an address of record, without routes: the phone itself when there is just one.
 		var here []Target
-		for _, b := range c.cfg.Edge.Bindings(w.aor) {
-			if b.Flow != nil && (!w.hasGRUU || b.ID == w.gruu) {
+		for _, b := range w.device(c.cfg.Edge.Bindings(w.aor)) {
+			if b.Flow != nil {
 				here = append(here, b)
 			}
 		}
-		if len(here) != 1 || r.toTag == "" {
+		switch {
+		case r.toTag == "" || len(here) > 1:
+			return
+		case len(here) == 1:
+			t = here[0]
+		default:
+			if w.lookup {
+				c.ackUser(r, w)
+			}
 			return
 		}
-		t = here[0]
 	default:
 		return
 	}
@@ -66,6 +75,37 @@ func (c *Core) ackOut(r *request) {
 	}
 	if now, ok, err := c.wayOut(r, next, first); err == nil && ok {
 		first(now, nil)
+	}
+}
+
+// ackUser sends an ACK to the node where a user's phone is: one from the public side finds its way by the GRUU alone.
+func (c *Core) ackUser(r *request, w way) {
+	source, most := c.source(r)
+	if !c.searches.acquire(source, most) {
+		c.stats.lookupsRefused.Add(1)
+		return
+	}
+	c.stats.lookups.Add(1)
+	_, _, err := c.ways.to("ACK "+w.aor.String()+" "+w.gruu, nil, func(ctx context.Context) ([]Target, error) {
+		s := c.cfg.Locator.Locate(ctx, w.aor)
+		defer s.Stop()
+		rec, err := s.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		x := responseContext{c: c, w: w}
+		if w.hasGRUU {
+			return x.deviceNodes(rec, time.Now()), nil
+		}
+		return x.userNodes(rec, time.Now()), nil
+	}, func(ts []Target, err error) {
+		c.searches.release(source)
+		if err == nil && len(ts) > 0 {
+			c.ackTo(r, ts[0])
+		}
+	})
+	if err != nil {
+		c.searches.release(source)
 	}
 }
 

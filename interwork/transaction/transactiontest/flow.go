@@ -17,6 +17,7 @@ type Flow struct {
 	T        flow.Transport
 	From, To flow.Addr // local and remote address
 	Far      any       // what Peer gives
+	Public   bool      // of the public side, not of a phone
 
 	mu   sync.Mutex // guards all below
 	raw  [][]byte
@@ -45,7 +46,7 @@ func (f *Flow) Local() flow.Addr { return f.From }
 func (f *Flow) Remote() flow.Addr { return f.To }
 
 // Edge implements flow.Flow.
-func (f *Flow) Edge() bool { return f.T != flow.TransportP2P }
+func (f *Flow) Edge() bool { return f.T != flow.TransportP2P && !f.Public }
 
 // Peer implements flow.Flow.
 func (f *Flow) Peer() any { return f.Far }
