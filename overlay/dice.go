@@ -2,22 +2,50 @@ package overlay
 
 import (
 	"encoding/binary"
+	"hash/fnv"
 	"math/rand/v2"
 	"sync"
 	"time"
 )
 
-// dice spreads what nodes would otherwise do at the same time. No secret depends on it.
+// dice spreads what nodes would otherwise do at the same time. No secret depends on it. With a source, what it gives follows
+// from that, from the instant and from how much was drawn at this instant before; so a draw more or less shifts no other one.
 type dice struct {
+	seeded bool // otherwise the runtime's generator
+	seed   uint64
+
 	mu sync.Mutex
-	r  *rand.Rand // guarded by mu; nil: the runtime's generator
+	r  *rand.Rand // guarded by mu; for the instant at
+	at int64      // guarded by mu
 }
 
 func newDice(src rand.Source) *dice {
 	if src == nil {
 		return &dice{}
 	}
-	return &dice{r: rand.New(src)}
+	return &dice{seeded: true, seed: src.Uint64()}
+}
+
+// of gives the dice of one purpose. Goroutines that may draw at one instant have different ones, so that it does not matter
+// which is first.
+func (d *dice) of(purpose string) *dice {
+	if !d.seeded {
+		return d
+	}
+	h := fnv.New64a()
+	h.Write([]byte(purpose))
+	return &dice{seeded: true, seed: d.seed ^ h.Sum64()}
+}
+
+// source gives the generator of this instant, nil for the runtime's. d.mu is held.
+func (d *dice) source() *rand.Rand {
+	if !d.seeded {
+		return nil
+	}
+	if now := time.Now().UnixNano(); d.r == nil || d.at != now {
+		d.at, d.r = now, rand.New(rand.NewPCG(d.seed, uint64(now)))
+	}
+	return d.r
 }
 
 // jitter spreads d by a tenth either way, so that nodes that started together do not publish together for ever.
@@ -25,8 +53,8 @@ func (d *dice) jitter(t time.Duration) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := rand.Float64
-	if d.r != nil {
-		f = d.r.Float64
+	if r := d.source(); r != nil {
+		f = r.Float64
 	}
 	return time.Duration(float64(t) * (0.9 + 0.2*f()))
 }
@@ -35,8 +63,8 @@ func (d *dice) jitter(t time.Duration) time.Duration {
 func (d *dice) shuffle(n int, swap func(i, j int)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.r != nil {
-		d.r.Shuffle(n, swap)
+	if r := d.source(); r != nil {
+		r.Shuffle(n, swap)
 		return
 	}
 	rand.Shuffle(n, swap)
@@ -46,8 +74,8 @@ func (d *dice) shuffle(n int, swap func(i, j int)) {
 func (d *dice) intN(n int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.r != nil {
-		return d.r.IntN(n)
+	if r := d.source(); r != nil {
+		return r.IntN(n)
 	}
 	return rand.IntN(n)
 }
@@ -56,8 +84,8 @@ func (d *dice) intN(n int) int {
 func (d *dice) exp() float64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.r != nil {
-		return d.r.ExpFloat64()
+	if r := d.source(); r != nil {
+		return r.ExpFloat64()
 	}
 	return rand.ExpFloat64()
 }
@@ -67,8 +95,8 @@ func (d *dice) read(b []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := rand.Uint64
-	if d.r != nil {
-		f = d.r.Uint64
+	if r := d.source(); r != nil {
+		f = r.Uint64
 	}
 	for i := 0; i+8 <= len(b); i += 8 {
 		binary.BigEndian.PutUint64(b[i:], f())
@@ -79,8 +107,8 @@ func (d *dice) read(b []byte) {
 func (d *dice) perm(n int) []int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.r != nil {
-		return d.r.Perm(n)
+	if r := d.source(); r != nil {
+		return r.Perm(n)
 	}
 	return rand.Perm(n)
 }

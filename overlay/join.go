@@ -167,7 +167,7 @@ func (j *joiner) run() {
 		if !is || j.o.neighbours() < fewPeers {
 			reached := j.round(ctx)
 			if !is && !reached {
-				wait = j.o.random.jitter(pause)
+				wait = j.o.random.of("join").jitter(pause)
 				pause = min(2*pause, j.o.timing.JoinMax)
 			}
 			if reached && !is {
@@ -235,7 +235,8 @@ func (j *joiner) round(ctx context.Context) bool {
 		close(j.joined)
 	}
 	j.mu.Unlock()
-	j.o.random.shuffle(len(targets), func(a, b int) { targets[a], targets[b] = targets[b], targets[a] })
+	slices.SortFunc(targets, func(a, b peer.AddrInfo) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	j.o.random.of("join").shuffle(len(targets), func(a, b int) { targets[a], targets[b] = targets[b], targets[a] })
 	slots := make(chan struct{}, joinConcurrency)
 	errs := make(chan error, len(targets))
 	for _, ai := range targets {

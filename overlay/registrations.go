@@ -210,6 +210,7 @@ func (r *Registrations) Status() []Publishing {
 func (r *Registrations) keep(reg *registration) {
 	ctx := r.o.ctx
 	retry := r.o.timing.RetryMin
+	dice := r.o.random.of(reg.aor.String())
 	again := renewal{half: r.o.doc.DHT.RecordLifetime / 2, first: r.o.timing.Early}
 	wait := time.Hour
 	for {
@@ -226,11 +227,11 @@ func (r *Registrations) keep(reg *registration) {
 		}
 		version, pub, err := r.publish(ctx, reg)
 		if err != nil {
-			wait = r.o.random.jitter(retry)
+			wait = dice.jitter(retry)
 			retry = min(2*retry, r.o.timing.RetryMax)
 			again.reset()
 		} else {
-			wait = r.o.random.jitter(again.after(pub.Wanted, r.o.doc.DHT.BucketSize))
+			wait = dice.jitter(again.after(pub.Wanted, r.o.doc.DHT.BucketSize))
 			retry = r.o.timing.RetryMin
 		}
 		reg.settle(version, pub, err, r.o.now().Add(wait))

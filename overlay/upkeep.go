@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,7 +128,7 @@ func (u *upkeep) disconnected(p NodeID) {
 		c = &check{wait: checkSoon}
 		u.checks[p] = c
 	}
-	c.at = time.Now().Add(u.o.random.jitter(c.wait))
+	c.at = time.Now().Add(u.o.random.of("check " + string(p)).jitter(c.wait))
 	c.wait = min(2*c.wait, checkLatest)
 	u.mu.Unlock()
 	select {
@@ -150,7 +151,7 @@ func (u *upkeep) connectedIn(bucket int) int {
 // run looks after the table until the node closes.
 func (u *upkeep) run() {
 	ctx := u.o.ctx
-	next := time.Now().Add(u.o.random.jitter(u.o.timing.Upkeep))
+	next := time.Now().Add(u.o.random.of("upkeep").jitter(u.o.timing.Upkeep))
 	for {
 		u.forget()
 		wait := time.Until(next)
@@ -169,7 +170,7 @@ func (u *upkeep) run() {
 		}
 		u.checkDue(ctx)
 		if !time.Now().Before(next) {
-			next = time.Now().Add(u.o.random.jitter(u.o.timing.Upkeep))
+			next = time.Now().Add(u.o.random.of("upkeep").jitter(u.o.timing.Upkeep))
 			u.look(ctx)
 		}
 	}
@@ -263,12 +264,13 @@ func (u *upkeep) fill(ctx context.Context) {
 // bucket, which a walk to one place in it would not give.
 func (u *upkeep) fillBucket(ctx context.Context, b int) {
 	need := fillTo - u.rt.NPeersForCpl(uint(b))
+	d := u.o.random.of("bucket " + strconv.Itoa(b))
 	var to NodeID
 	for range need + fillExtra {
 		if ctx.Err() != nil || u.rt.NPeersForCpl(uint(b)) >= fillTo {
 			return
 		}
-		key, ok := u.place(b)
+		key, ok := u.place(b, d)
 		if !ok {
 			return
 		}
@@ -291,10 +293,10 @@ func (u *upkeep) fillBucket(ctx context.Context, b int) {
 }
 
 // place gives a key whose place in the key space is in a bucket.
-func (u *upkeep) place(bucket int) (string, bool) {
+func (u *upkeep) place(bucket int, d *dice) (string, bool) {
 	for range 1 << min(bucket+5, 18) {
 		var b [32]byte
-		u.o.random.read(b[:])
+		d.read(b[:])
 		key := string(b[:])
 		if kb.CommonPrefixLen(u.self, kadID(key)) == bucket {
 			return key, true
@@ -315,7 +317,7 @@ func (u *upkeep) look(ctx context.Context) {
 	target := sha256.Sum256([]byte(self))
 	farthest := kadDistance(target, nearest[len(nearest)-1])
 	news := 0
-	for _, ai := range u.ask(ctx, nearest[u.o.random.intN(len(nearest))], self) {
+	for _, ai := range u.ask(ctx, nearest[u.o.random.of("upkeep").intN(len(nearest))], self) {
 		d := kadDistance(target, ai.ID)
 		if len(nearest) >= k && slices.Compare(d[:], farthest[:]) >= 0 || u.rt.Find(ai.ID) != "" || u.o.suspects.has(ai.ID, u.o.now()) {
 			continue

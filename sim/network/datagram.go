@@ -131,7 +131,7 @@ func (c *PacketConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	}
 	d := base + time.Duration(float64(base)*n.c.Jitter*exponential(h))
 	m := datagram{append([]byte(nil), b...), c.at}
-	n.wheel.at(happening{at: n.wheel.now() + int64(max(d, time.Microsecond)), key: mix(h + 2), tag: func() uint64 { return content(0, m.b) }, do: func() {
+	n.wheel.at(happening{at: n.wheel.now() + int64(max(d, time.Microsecond)), key: mix(h + 2), tag: func() uint64 { return content(m.b) }, do: func() {
 		if c.place.reaches(far.place) {
 			far.deliver(m)
 		}

@@ -33,7 +33,7 @@ type stream struct {
 	readBy   time.Time     // guarded by mu
 	writeBy  time.Time     // guarded by mu
 	out      *chunk        // guarded by mu: written at this instant
-	sum      uint64        // guarded by mu: of what has been sent and has arrived
+	sum      uint64        // guarded by mu: of the last message sent that has arrived
 	lastUse  int64         // guarded by mu
 	started  bool          // guarded by mu: a handler has been started
 	running  bool          // guarded by mu: a stateless handler works
@@ -46,9 +46,9 @@ type chunk struct {
 	b  []byte
 }
 
-// content makes a number of b, beginning with h.
-func content(h uint64, b []byte) uint64 {
-	h = mix(h ^ uint64(len(b)))
+// content makes a number of b.
+func content(b []byte) uint64 {
+	h := mix(uint64(len(b)))
 	for ; len(b) >= 8; b = b[8:] {
 		h = mix(h ^ binary.LittleEndian.Uint64(b))
 	}
@@ -103,7 +103,7 @@ func (s *stream) Write(b []byte) (int, error) {
 	s.out = c
 	s.conn.host.count.add(s.proto, 1, len(b)+n.c.Overhead)
 	first := len(b)
-	s.carry(func() int { return first }, func() uint64 { return s.sumWith(c) }, func() { s.twin.deliver(s.sent(c)) })
+	s.carry(func() int { return first }, func() uint64 { return s.sumOf(c) }, func() { s.twin.deliver(s.sent(c)) })
 	return len(b), nil
 }
 
@@ -126,11 +126,12 @@ func (s *stream) signal(kind uint64, do func()) {
 	}, do)
 }
 
-// sumWith gives the sum as it will be when c has arrived.
-func (s *stream) sumWith(c *chunk) uint64 {
+// sumOf makes a number of a message. What was said on the stream before has no part in it: which of two goroutines that ask
+// at one instant takes the stream kept from earlier is chance.
+func (s *stream) sumOf(c *chunk) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return content(s.sum, c.b)
+	return content(c.b)
 }
 
 // sent gives what was written at the instant of c, to which nothing is added any more.
@@ -140,7 +141,7 @@ func (s *stream) sent(c *chunk) []byte {
 	if s.out == c {
 		s.out = nil
 	}
-	s.sum = content(s.sum, c.b)
+	s.sum = content(c.b)
 	return c.b
 }
 
