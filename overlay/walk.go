@@ -48,6 +48,9 @@ type candidate struct {
 	hops  int // how many nodes away from the routing table it was learnt
 	state candState
 	since time.Time
+
+	by     []*candidate // who named it; none: it is from this node's own routing table
+	credit credit       // of those it named
 }
 
 type candState int
@@ -87,16 +90,23 @@ func kadDistance(target [32]byte, p NodeID) [32]byte {
 func (o *Peer) newWalk(key string, ask askFunc) *walk {
 	w := &walk{o: o, key: key, target: sha256.Sum256([]byte(key)), ask: ask, index: map[NodeID]*candidate{}}
 	for _, p := range o.dht.RoutingTable().NearestPeers(kadID(key), o.doc.DHT.BucketSize) {
-		w.add(p, 0)
+		w.add(p, 0, nil)
 	}
 	return w
 }
 
-func (w *walk) add(p NodeID, hops int) {
-	if p == w.o.host.ID() || len(w.list) >= maxCandidates || w.index[p] != nil {
+func (w *walk) add(p NodeID, hops int, by *candidate) {
+	if c := w.index[p]; c != nil {
+		if len(c.by) > 0 && c.state == fresh { // what it is worth is booked when it is asked
+			c.named(by)
+		}
+		return
+	}
+	if p == w.o.host.ID() || len(w.list) >= maxCandidates {
 		return
 	}
 	c := &candidate{id: p, dist: kadDistance(w.target, p), hops: hops}
+	c.named(by)
 	if w.o.suspects.has(p, w.o.now()) {
 		c.state = failed
 	}
@@ -169,7 +179,7 @@ func (w *walk) step(ctx context.Context, replies chan<- walkReply, running *sync
 			active++
 			next = min(next, left)
 		} else {
-			c.state = slow
+			c.become(slow)
 		}
 	}
 	for active < w.o.timing.Alpha && w.asked < maxAsked {
@@ -177,7 +187,8 @@ func (w *walk) step(ctx context.Context, replies chan<- walkReply, running *sync
 		if c == nil {
 			break
 		}
-		c.state, c.since = asking, now
+		c.become(asking)
+		c.since = now
 		active++
 		w.asked++
 		next = min(next, w.o.timing.Hedge)
@@ -191,38 +202,50 @@ func (w *walk) step(ctx context.Context, replies chan<- walkReply, running *sync
 	return next
 }
 
-// nextFresh gives the nearest node not yet asked among the k nearest hopeful ones.
+// nextFresh gives the nearest node not yet asked among the k nearest hopeful ones, of those whose turn it is; see credit.
 func (w *walk) nextFresh() *candidate {
 	n := 0
+	var doubtful *candidate // the nearest that nobody who is believed has named
 	for _, c := range w.list {
 		switch c.state {
 		case fresh:
-			return c
+			if c.turn() {
+				return c
+			}
+			if doubtful == nil && !c.credible() {
+				doubtful = c
+			}
 		case asking, answered:
 			if n++; n >= w.o.doc.DHT.BucketSize {
 				return nil
 			}
 		}
 	}
+	if w.desperate() {
+		return doubtful
+	}
 	return nil
 }
+
+// desperate says that so few have answered that nobody can be left out.
+func (w *walk) desperate() bool { return w.answered < w.o.doc.DHT.BucketSize/4 }
 
 // take works an answer in.
 func (w *walk) take(r walkReply) {
 	if r.err != nil {
-		r.c.state = failed
+		r.c.become(failed)
 		if w.firstErr == nil {
 			w.firstErr = r.err
 		}
 		w.o.upkeep.failed(r.c.id)
 		return
 	}
-	r.c.state = answered
+	r.c.become(answered)
 	w.answered++
 	w.o.suspects.remove(r.c.id)
 	w.o.upkeep.heard(r.c.id)
 	for _, ai := range w.o.learn(r.closer) {
-		w.add(ai.ID, r.c.hops+1)
+		w.add(ai.ID, r.c.hops+1, r.c)
 	}
 }
 
@@ -230,20 +253,22 @@ func (w *walk) take(r walkReply) {
 // within its time, and those that have answered are a majority with the slow ones counted against them.
 func (w *walk) settled() bool {
 	k := w.o.doc.DHT.BucketSize
-	good, late := 0, 0
+	good, late, desperate := 0, 0, w.desperate()
 	for _, c := range w.list {
 		if good >= k {
 			break
 		}
 		switch c.state {
 		case fresh:
-			if w.asked < maxAsked {
+			if w.asked < maxAsked && (desperate || c.credible()) {
 				return false
 			}
 		case asking:
 			return false
 		case slow:
-			late++
+			if c.credible() {
+				late++
+			}
 		case answered:
 			good++
 		}
