@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"p2psip/overlay"
 )
 
 // Status is what `p2psip status` shows of the phones beside the node. It goes over a socket as JSON.
@@ -79,4 +81,12 @@ func (e *Edge) Status() Status {
 	}
 	slices.SortFunc(s.Users, func(a, b UserStatus) int { return strings.Compare(a.AOR, b.AOR) })
 	return s
+}
+
+// Published says that a user has a phone here that the overlay knows of.
+func (e *Edge) Published(aor overlay.AOR) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	u := e.users[aor]
+	return u != nil && len(u.phones) > 0 && u.published > 0 && len(u.devices) > 0
 }

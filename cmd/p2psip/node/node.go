@@ -7,8 +7,10 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"p2psip/interwork/account"
 	"p2psip/interwork/edge"
 	"p2psip/interwork/flow"
 	"p2psip/interwork/proxy"
@@ -18,18 +20,19 @@ import (
 
 // Node is a running node. Make one with Start, end it with Close.
 type Node struct {
-	cfg     Config
-	log     *slog.Logger
-	started time.Time
-	home    *datadir.Dir
-	sockets *sockets
-	own     []flow.Addr
-	overlay *overlay.Peer
-	peers   *peers
-	users   *edge.UserStore
-	edge    *edge.Edge
-	core    *proxy.Core
-	control *control
+	cfg      Config
+	log      *slog.Logger
+	started  time.Time
+	home     *datadir.Dir
+	sockets  *sockets
+	own      []flow.Addr
+	overlay  *overlay.Peer
+	peers    *peers
+	users    *edge.UserStore
+	edge     *edge.Edge
+	core     *proxy.Core
+	accounts atomic.Pointer[account.Manager] // nil until it has started, and without a data directory
+	control  *control
 
 	once sync.Once
 	err  error
@@ -139,10 +142,10 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 		}
 	}
 	publish.retire(n.edge)
-	r := &router{layer: n.core.Layer(), peers: n.peers, edge: n.edge}
+	r := &router{layer: n.core.Layer(), peers: n.peers, edge: n.edge, lost: n.peerLost}
 	n.peers.start(r)
 	n.sockets.start(r, n.log)
-	return nil
+	return n.startAccounts(doc.ID)
 }
 
 // advertise gives the address that phones are told where a socket is bound to all.
@@ -187,6 +190,9 @@ func (n *Node) close() error {
 	var errs []error
 	if n.control != nil {
 		n.control.close()
+	}
+	if a := n.accounts.Load(); a != nil {
+		a.Close()
 	}
 	if n.edge != nil {
 		errs = append(errs, n.edge.Close()) // answers the REGISTERs that wait, while there are sockets

@@ -7,6 +7,7 @@ import (
 	"p2psip/interwork/flow"
 	"p2psip/interwork/message"
 	"p2psip/interwork/transaction"
+	"p2psip/overlay"
 )
 
 // router is what all flows deliver into: the transaction layer, with a word to those who keep flows.
@@ -14,6 +15,7 @@ type router struct {
 	layer *transaction.Layer
 	peers *peers
 	edge  *edge.Edge
+	lost  func(overlay.NodeID) // a stream to a node has ended
 }
 
 var _ flow.Handler = (*router)(nil)
@@ -31,4 +33,7 @@ func (r *router) HandleClosed(f flow.Flow) {
 	r.peers.forget(f)
 	r.layer.HandleClosed(f)
 	r.edge.FlowClosed(f)
+	if m, ok := f.Peer().(*overlay.Member); ok {
+		r.lost(m.Node)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"p2psip/interwork/account"
 	"p2psip/interwork/edge"
 	"p2psip/interwork/flow"
 	"p2psip/overlay"
@@ -37,11 +38,12 @@ type Status struct {
 	Requests uint64    `json:"dht_requests"`
 	Failures uint64    `json:"dht_failures"`
 
-	Phones   edge.Status `json:"phones"`
-	Records  []Published `json:"published"`
-	Calls    []Call      `json:"calls"`
-	Counters Counters    `json:"counters"`
-	Problems []Problem   `json:"problems"` // what is wrong; empty when all is well
+	Phones   edge.Status      `json:"phones"`
+	Accounts []account.Status `json:"accounts"` // with providers outside
+	Records  []Published      `json:"published"`
+	Calls    []Call           `json:"calls"`
+	Counters Counters         `json:"counters"`
+	Problems []Problem        `json:"problems"` // what is wrong; empty when all is well
 }
 
 // Overlay is the overlay a node belongs to.
@@ -107,7 +109,7 @@ func (n *Node) Status() Status {
 		Addrs:   o.Addrs, Joined: o.Joined, Trouble: o.Trouble, Links: o.Connected, Table: o.Routing, Streams: n.peers.count(),
 		Stored: o.Records, Bytes: o.Bytes, Requests: o.Requests, Failures: o.Failures,
 		Users: []string{}, Roles: []string{}, Records: []Published{}, Calls: []Call{}, Problems: []Problem{},
-		Phones: n.edge.Status(),
+		Phones: n.edge.Status(), Accounts: []account.Status{},
 	}
 	for _, u := range cred.Users() {
 		s.Users = append(s.Users, u.String())
@@ -140,7 +142,12 @@ func (n *Node) Status() Status {
 		Forwarded: st.Forwarded, Refused: st.Refused, Loops: st.Loops, Lookups: st.Lookups,
 		Panics: st.Panics + st.Transactions.Panics,
 	}
+	var accounts error
+	if a := n.accounts.Load(); a != nil {
+		s.Accounts, accounts = a.Status()
+	}
 	s.Problems = append(s.Problems, n.problems(&s, cred, doc, now)...)
+	s.Problems = append(s.Problems, accountProblems(s.Accounts, accounts)...)
 	return s
 }
 

@@ -1,0 +1,86 @@
+package node
+
+import (
+	"context"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/account"
+	"p2psip/interwork/proxy"
+	"p2psip/overlay"
+)
+
+// proxyPeers finds proxy peers for the accounts of this node's users: this node before others, if it is one.
+type proxyPeers struct {
+	overlay *overlay.Peer
+	self    bool // this node is a proxy peer
+}
+
+var _ account.ProxyPeers = proxyPeers{}
+
+func (p proxyPeers) Find(ctx context.Context, n int) ([]account.ProxyPeer, error) {
+	if p.self {
+		return []account.ProxyPeer{{Node: p.overlay.ID()}}, nil
+	}
+	adverts, err := p.overlay.Find(ctx, overlay.RoleProxy, n)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]account.ProxyPeer, 0, len(adverts))
+	for _, a := range adverts {
+		out = append(out, account.ProxyPeer{Node: a.Node, Addrs: a.Addrs, Services: a.Services})
+	}
+	return out, nil
+}
+
+func (p proxyPeers) Failed(n overlay.NodeID) { p.overlay.Failed(overlay.RoleProxy, n) }
+
+// sender sends what the accounts send through the proxy of this node.
+type sender struct{ core *proxy.Core }
+
+var _ account.Sender = sender{}
+
+func (s sender) Send(ctx context.Context, req *sip.Request, through account.ProxyPeer) (*sip.Response, error) {
+	return s.core.Send(ctx, req, proxy.Target{Node: through.Node, Addrs: through.Addrs})
+}
+
+// startAccounts begins to keep the accounts in the data directory registered.
+func (n *Node) startAccounts(oid overlay.ID) (err error) {
+	if n.cfg.DataDir == "" {
+		return nil // nothing is kept, so there are none
+	}
+	store, err := account.Open(n.cfg.DataDir, oid)
+	if err != nil {
+		return err
+	}
+	a, err := account.New(account.Config{
+		OID: oid, DataDir: n.cfg.DataDir, Store: store, Published: n.edge.Published,
+		Peers: proxyPeers{n.overlay, n.core.Carries()}, Sender: sender{n.core},
+		Agent: "p2psip", Logger: n.log, Now: n.cfg.Now,
+	})
+	if err == nil {
+		n.accounts.Store(a)
+	}
+	return err
+}
+
+// peerLost says that the stream to a node has ended.
+func (n *Node) peerLost(node overlay.NodeID) {
+	if a := n.accounts.Load(); a != nil {
+		a.PeerLost(node)
+	}
+}
+
+// accountProblems lists what is wrong with accounts: what the provider refuses, and what has failed more than once. Who
+// waits for a phone has no problem.
+func accountProblems(list []account.Status, file error) (out []Problem) {
+	if file != nil {
+		out = append(out, Problem{file.Error(), "the accounts known before go on; mend the file, or move it away and add the accounts again"})
+	}
+	for _, a := range list {
+		if a.State == account.Refused || a.Failures > 1 {
+			out = append(out, Problem{a.AOR + ": " + a.Error, a.Hint})
+		}
+	}
+	return out
+}
