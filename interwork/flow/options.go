@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -56,6 +57,9 @@ type Options struct {
 	// Public says that the socket faces the public SIP world, not phones: its flows are neither edge nor peer (see KindOf),
 	// and answers to rubbish are never larger than the rubbish, whoever sent it.
 	Public bool
+
+	// Heard, when set, is told of every datagram that is to be read as SIP: from where, and of what size.
+	Heard func(from netip.AddrPort, size int)
 
 	// TLS is for dialling out of a TLS listener. The name to verify is the address dialled unless ServerName is set.
 	TLS *tls.Config

@@ -154,6 +154,9 @@ func (u *UDP) datagram(b []byte, from netip.AddrPort) {
 	case '\r', '\n': // what many phones send to keep a NAT open
 		return
 	}
+	if u.g.o.Heard != nil {
+		u.g.o.Heard(from, len(b))
+	}
 	f := u.To(from)
 	m, err := message.Parse(b, true)
 	if err != nil {
