@@ -21,6 +21,8 @@ const (
 	// a connection is open it is connectedFor: libp2p notices within a minute or so when the far side is gone.
 	aliveFor     = 3 * time.Minute
 	connectedFor = 9 * time.Minute
+	// minRenewal is the pause between two looks at whether the cache is due.
+	minRenewal = time.Second
 	// enough is how many nodes to choose from make a search unnecessary.
 	enough = 3
 	// failedFor is how long a node that failed is not given again; it doubles with each failure.
@@ -222,42 +224,45 @@ func (c *roleCache) keep() {
 			c.mu.Unlock()
 			return
 		}
-		wait := c.due.Sub(now)
+		f := c.start(false)
+		wait := max(c.due.Sub(now), minRenewal)
 		c.mu.Unlock()
-		if wait > 0 {
-			sleep(c.r.o.ctx, wait+time.Millisecond)
-			continue
-		}
-		f := c.search(1, false)
 		if f == nil {
+			sleep(c.r.o.ctx, wait)
 			continue
 		}
 		select {
 		case <-f.done:
+			sleep(c.r.o.ctx, minRenewal)
 		case <-c.r.o.ctx.Done():
 		}
 	}
 }
 
-// search starts a search if there is need of one, or force is set, and gives the one under way, if the caller has to wait
-// for it.
+// start gives the search under way. If there is none, it starts one if it is time for it or force is set; otherwise it gives
+// nil. c.mu is held.
+func (c *roleCache) start(force bool) *fetch {
+	if c.running != nil || !force && c.r.o.now().Before(c.due) {
+		return c.running
+	}
+	f := &fetch{news: make(chan struct{}), done: make(chan struct{})}
+	if !c.r.o.start(func() { c.fetch(f) }) {
+		f.err = ErrClosed
+		close(f.done)
+		return f
+	}
+	c.running = f
+	return f
+}
+
+// search starts a search if there is need of one, or force is set, and gives the one under way if the caller has to wait for
+// it.
 func (c *roleCache) search(n int, force bool) *fetch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.r.o.now()
-	if c.running == nil && (force || !now.Before(c.due)) {
-		f := &fetch{news: make(chan struct{}), done: make(chan struct{})}
-		if !c.r.o.start(func() { c.fetch(f) }) {
-			f.err = ErrClosed
-			close(f.done)
-			return f
-		}
-		c.running = f
-		// Whoever asks before it ends shares it; who asks right after an empty one should not start the next at once.
-		c.due = now.Add(time.Second)
-	}
-	if c.running != nil && (force || len(c.usable(nil)) < max(1, min(n, enough))) {
-		return c.running
+	f := c.start(force)
+	if f != nil && (force || len(c.usable(nil)) < max(1, min(n, enough))) {
+		return f
 	}
 	return nil
 }

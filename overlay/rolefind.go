@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"slices"
@@ -17,6 +18,8 @@ const (
 	secondAnswer = 150 * time.Millisecond
 	// wantAnswers is how many nodes' words end a search.
 	wantAnswers = 2
+	// askNeighbours is how many nodes are asked at random before a walk is begun.
+	askNeighbours = 4
 	// wanderEvery is how many searches there are for one that goes elsewhere than home.
 	wanderEvery = 4
 	// emptyFor is the pause after a search that found nobody.
@@ -165,55 +168,135 @@ func (c *roleCache) plan() []roleKey {
 	return append(keys, root)
 }
 
-// fetchSet asks the nodes that store under a key until so many have answered with advertisements, each with its word, and
-// gives all of them merged. A node that stores there itself is one of them.
+// gathering is asking for the set under one key, until so many nodes have answered with advertisements.
+type gathering struct {
+	r      *roles
+	k      roleKey
+	key    string
+	want   int
+	each   func(adverts) // is given every answer
+	enough func()
+	wait   *time.Timer // for a second answer
+
+	mu    sync.Mutex
+	all   adverts // guarded by mu: what was answered, merged
+	heard int     // guarded by mu
+}
+
+// fetchSet asks the nodes that store under a key until so many have answered with advertisements, each of which each is
+// given, and gives all of them merged, and whether enough nodes were heard to tell that there is nothing. A node that stores
+// there itself is one of them.
 func (r *roles) fetchSet(ctx context.Context, k roleKey, answers int, each func(adverts)) (adverts, bool) {
-	o := r.o
 	r.fetches.Add(1)
-	key := k.key(o.doc.ID)
 	ctx, enough := context.WithCancel(ctx)
 	defer enough()
-	wait := time.AfterFunc(time.Hour, enough)
-	defer wait.Stop()
-	var mu sync.Mutex
-	var all adverts
-	heard := 0
-	take := func(s adverts) {
-		mu.Lock()
-		defer mu.Unlock()
-		all = mergeAdverts(k, all, s, o.now())
-		if s.living() == 0 {
-			return
-		}
-		if each != nil {
-			each(s)
-		}
-		heard++
-		if heard == 1 {
-			wait.Reset(secondAnswer)
-		}
-		if heard >= answers {
-			enough()
-		}
-	}
+	g := &gathering{r: r, k: k, key: k.key(r.o.doc.ID), want: answers, each: each, enough: enough, wait: time.AfterFunc(time.Hour, enough)}
+	defer g.wait.Stop()
 	if s := r.store.under(k); s != nil {
-		take(s)
+		g.take(s)
 	}
-	if ctx.Err() != nil {
-		return all, true
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	if ctx.Err() == nil && k.level > 0 {
+		g.neighbours(ctx, &asking)
 	}
-	w := o.newWalk(key, func(ctx context.Context, p NodeID, _ int) ([]*peer.AddrInfo, error) {
-		rec, closer, err := o.messenger.GetValue(ctx, p, key)
-		if err != nil {
-			return nil, err
+	if ctx.Err() != nil || g.answered() {
+		return g.result(), true
+	}
+	res := r.o.newWalk(g.key, g.ask).run(ctx)
+	return g.result(), res.Complete || g.answered()
+}
+
+// take works one answer in.
+func (g *gathering) take(s adverts) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = mergeAdverts(g.k, g.all, s, g.r.o.now())
+	if s.living() == 0 {
+		return
+	}
+	if g.each != nil {
+		g.each(s)
+	}
+	g.heard++
+	if g.heard == 1 {
+		g.wait.Reset(secondAnswer)
+	}
+	if g.heard >= g.want {
+		g.enough()
+	}
+}
+
+func (g *gathering) answered() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.heard > 0
+}
+
+func (g *gathering) result() adverts {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.all
+}
+
+// ask asks one node.
+func (g *gathering) ask(ctx context.Context, p NodeID, _ int) ([]*peer.AddrInfo, error) {
+	rec, closer, err := g.r.o.messenger.GetValue(ctx, p, g.key)
+	if err != nil {
+		return nil, err
+	}
+	if s, err := g.r.read(g.k, rec.GetValue()); err == nil {
+		g.take(s)
+	}
+	return closer, nil
+}
+
+// neighbours asks a few nodes of the shard's part of the key space, at random, as far as this node knows any: most of them
+// store the set, and a walk would put all the work on those nearest to the key. It returns when it has come to an end or
+// takes long; asking is done when no request runs any more.
+func (g *gathering) neighbours(ctx context.Context, asking *sync.WaitGroup) {
+	o := g.r.o
+	var list []NodeID
+	for _, p := range o.dht.RoutingTable().NearestPeers(kadID(g.key), o.doc.DHT.BucketSize) {
+		if g.k.holds(sha256.Sum256([]byte(p))) && !o.suspects.has(p, o.now()) {
+			list = append(list, p)
 		}
-		if s, err := r.read(k, rec.GetValue()); err == nil {
-			take(s)
-		}
-		return closer, nil
-	})
-	res := w.run(ctx)
-	return all, res.Complete || len(all) > 0
+	}
+	o.random.shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	next := make(chan NodeID, askNeighbours)
+	for _, p := range list[:min(len(list), askNeighbours)] {
+		next <- p
+	}
+	close(next)
+	var workers sync.WaitGroup
+	for range g.want {
+		workers.Add(1)
+		asking.Add(1)
+		go func() {
+			defer asking.Done()
+			defer workers.Done()
+			for p := range next {
+				if ctx.Err() != nil {
+					return
+				}
+				g.ask(ctx, p, 0)
+			}
+		}()
+	}
+	done := make(chan struct{})
+	asking.Add(1)
+	go func() {
+		defer asking.Done()
+		workers.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(2 * o.timing.Hedge)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // findAnew is Find without a cache, for comparison.
