@@ -295,6 +295,13 @@ func (o *Peer) meet(ctx context.Context, ai peer.AddrInfo) error {
 	return nil
 }
 
+// remembered gives the nodes met in earlier runs and since.
+func (j *joiner) remembered() []peer.AddrInfo {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.met)
+}
+
 // gather makes one entry of several for the same node.
 func gather(list []peer.AddrInfo) []peer.AddrInfo {
 	var out []peer.AddrInfo

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,6 +153,33 @@ func (s *store) size() (records, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.m), s.bytes
+}
+
+// keys gives the DHT keys of all records stored, in order.
+func (s *store) keys() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]string, 0, len(s.m))
+	for k := range s.m {
+		if b, err := keyEncoding.DecodeString(k.BaseNamespace()); err == nil {
+			out = append(out, string(b))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// value gives the record stored under a DHT key as it is handed to others, nil if there is none.
+func (s *store) value(key string) []byte {
+	data, err := s.Get(context.Background(), dsKey(key))
+	if err != nil {
+		return nil
+	}
+	rec, _, err := s.decode(data)
+	if err != nil {
+		return nil
+	}
+	return rec.GetValue()
 }
 
 // local gives what this node itself stores for a user, nil if nothing.

@@ -300,10 +300,16 @@ func (s *suspects) add(p NodeID, now time.Time) {
 		s.m = map[NodeID]time.Time{}
 	}
 	if len(s.m) >= maxSuspects {
+		var oldest NodeID
 		for q, until := range s.m {
-			if now.After(until) || len(s.m) >= maxSuspects {
+			if now.After(until) {
 				delete(s.m, q)
+			} else if at, ok := s.m[oldest]; !ok || until.Before(at) || until.Equal(at) && q < oldest {
+				oldest = q
 			}
+		}
+		if len(s.m) >= maxSuspects {
+			delete(s.m, oldest)
 		}
 	}
 	s.m[p] = now.Add(suspectTime)
