@@ -98,3 +98,6 @@ func ForgeSelfSigned(key crypto.PrivKey, doc *Document, users []AOR, roles []Rol
 	}
 	return verifyChain([][]byte{der}, doc, now)
 }
+
+// Keeps says whether the connection with a node stays however many others there are.
+func (o *Peer) Keeps(n NodeID) bool { return o.host.ConnManager().IsProtected(n, "") }

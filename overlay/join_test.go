@@ -220,6 +220,25 @@ func TestStreams(t *testing.T) {
 	if !s.Member.Entitled(u.AOR(t, "user3")) {
 		t.Error("the credential of the node that was called is not known after its first word")
 	}
+
+	// A connection with a stream is not given up when there are too many.
+	near, there := u.Peers[2], u.Peers[3]
+	if !near.Keeps(there.ID()) || !there.Keeps(near.ID()) {
+		t.Error("a connection with a stream may be given up")
+	}
+	more, err := near.OpenStream(ctx, there.ID(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s.Reset()
+	if !near.Keeps(there.ID()) {
+		t.Error("the end of one stream gives the connection up that another one needs")
+	}
+	more.Close()
+	if near.Keeps(there.ID()) {
+		t.Error("a connection without a stream is kept for ever")
+	}
 }
 
 // TestStreamFromAStrangerIsRefused: a node whose credential has run out is not let in.

@@ -66,6 +66,7 @@ type Peer struct {
 	up        atomic.Bool // upkeep is set
 	suspects  suspects
 	lookups   chan struct{} // a slot for each search under way
+	streams   atomic.Uint64 // to and from other members, so far
 
 	ctx    context.Context
 	cancel context.CancelFunc

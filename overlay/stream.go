@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,7 @@ type Stream struct {
 	once    sync.Once
 	greet   func() error
 	helloed error
+	release func() // the connection may be given up when there are too many
 }
 
 // Read gives what the member sent behind its greeting.
@@ -64,8 +66,24 @@ func (s *Stream) Read(b []byte) (int, error) {
 	return s.Stream.Read(b)
 }
 
+// keep has the connection stay for as long as the stream lives, however many others there are: a call that is being set up
+// would end with it.
+func (o *Peer) keep(s *Stream) {
+	cm, node := o.host.ConnManager(), s.Member.Node
+	tag := "sip " + strconv.FormatUint(o.streams.Add(1), 10)
+	cm.Protect(node, tag)
+	s.release = sync.OnceFunc(func() { cm.Unprotect(node, tag) })
+}
+
+// Reset ends both directions at once.
+func (s *Stream) Reset() error {
+	s.release()
+	return s.Stream.Reset()
+}
+
 // Close ends both directions; unlike libp2p's, it does not wait for the far side.
 func (s *Stream) Close() error {
+	s.release()
 	err := s.Stream.CloseWrite()
 	s.Stream.Reset()
 	return err
@@ -91,8 +109,9 @@ func (o *Peer) OpenStream(ctx context.Context, n NodeID, addrs []string) (*Strea
 	}
 	s := &Stream{Stream: st, Member: &Member{Node: n}}
 	s.greet = func() error { return o.readHello(s) }
+	o.keep(s)
 	if err := o.writeHello(st); err != nil {
-		st.Reset()
+		s.Reset()
 		return nil, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)
 	}
 	return s, nil
@@ -164,6 +183,7 @@ func (o *Peer) HandleStreams(f func(*Stream)) {
 			st.Reset()
 			return
 		}
+		o.keep(s)
 		f(s)
 	})
 }
