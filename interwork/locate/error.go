@@ -33,6 +33,8 @@ var (
 	ErrDNS = errors.New("the name servers gave no usable answer")
 	// ErrTimeout: no name server answered in time.
 	ErrTimeout = fmt.Errorf("%w: none in time", ErrDNS)
+	// ErrUnreachable: no name server can be reached: nothing listens there, or no network leads there.
+	ErrUnreachable = fmt.Errorf("%w: they cannot be reached", ErrDNS)
 	// ErrServFail: name servers answered that they could not find out (SERVFAIL), or do not want to (REFUSED).
 	ErrServFail = fmt.Errorf("%w: they could not find out", ErrDNS)
 	// ErrBogus: what name servers sent was no answer to the question: a referral, another question's answer, rubbish.

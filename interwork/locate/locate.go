@@ -173,9 +173,13 @@ func (l *Locator) LocateFor(ctx context.Context, uri sip.Uri, need Need) (Result
 	if err != nil {
 		return res, fmt.Errorf("locate %s: %w", res.URI, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, l.timeout, ErrTimeout)
-	defer cancel()
-	s := &search{l: l, ctx: ctx, quest: q, types: l.family.types(), left: MaxQuestions, steps: make([]Step, 0, 8)}
+	s := &search{l: l, ctx: ctx, quest: q, types: l.family.types(), left: MaxQuestions}
+	if q.name != "" {
+		var cancel context.CancelFunc
+		s.ctx, cancel = context.WithTimeoutCause(ctx, l.timeout, ErrTimeout)
+		defer cancel()
+		s.steps = make([]Step, 0, 8)
+	}
 	err = s.run(need)
 	res.Steps = s.steps
 	if len(s.targets) == 0 {
@@ -301,8 +305,8 @@ func (s *search) naptr() (done bool, err error) {
 			return true, nil
 		}
 		found = found || ok
-		if first == nil {
-			first = err
+		if first == nil || errors.Is(err, ErrDNS) && !errors.Is(first, ErrDNS) {
+			first = err // what is not known outweighs what is known not to be
 		}
 		start = end
 	}

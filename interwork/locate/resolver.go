@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
@@ -230,7 +231,7 @@ func (r *Resolver) ask(ctx context.Context, q Question, name string, seen []stri
 	if err != nil {
 		return p, from, "", &questionError{q, err, nil}
 	}
-	kind := ErrTimeout
+	kind := ErrUnreachable
 	var tried []string
 	for round := range rounds {
 		silent := false
@@ -250,14 +251,15 @@ func (r *Resolver) ask(ctx context.Context, q Question, name string, seen []stri
 			switch {
 			case ctx.Err() != nil:
 				return p, s, network, &questionError{q, given(ctx), append(tried, fmt.Sprintf("%s: %v", s, reason(err)))}
-			case errors.Is(err, ErrServFail):
-				kind = ErrServFail
-			case errors.Is(err, ErrBogus):
-				if kind == ErrTimeout {
-					kind = ErrBogus
-				}
-			default:
+			case late(err):
 				silent = true
+				r.rest(s, true)
+				kind = graver(kind, ErrTimeout)
+			case errors.Is(err, ErrServFail):
+				kind = graver(kind, ErrServFail)
+			case errors.Is(err, ErrBogus):
+				kind = graver(kind, ErrBogus)
+			default:
 				r.rest(s, true)
 			}
 			if len(tried) < 2*maxServers {
@@ -265,10 +267,20 @@ func (r *Resolver) ask(ctx context.Context, q Question, name string, seen []stri
 			}
 		}
 		if !silent {
-			break // all have spoken, and would say the same again
+			break // all have spoken or are known not to be there; they would say the same again
 		}
 	}
 	return p, from, "", &questionError{q, kind, tried}
+}
+
+// graver picks what is told when servers failed in different ways: what one of them said outweighs that another was silent.
+func graver(a, b error) error {
+	for _, e := range []error{ErrServFail, ErrBogus, ErrTimeout} {
+		if a == e || b == e {
+			return e
+		}
+	}
+	return a
 }
 
 // exchange asks one server once: over UDP, without EDNS if it does not know that, over TCP if the answer does not fit.
@@ -395,13 +407,19 @@ func reason(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case late(err):
+	case late(err), errors.Is(err, ErrTimeout):
 		return errors.New("silent")
+	case errors.Is(err, errPatience):
+		return errPatience
 	case errors.Is(err, ErrBogus):
 		return errors.New("no answer to the question")
 	}
-	if u := errors.Unwrap(err); u != nil && errors.Is(err, ErrServFail) {
+	if errors.Is(err, ErrServFail) {
 		return errors.New(strings.TrimPrefix(err.Error(), ErrServFail.Error()+": "))
+	}
+	var number syscall.Errno // "connection refused", without the addresses before it
+	if errors.As(err, &number) {
+		return number
 	}
 	return err
 }

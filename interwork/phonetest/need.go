@@ -14,6 +14,7 @@ const RequirePeers = "P2PSIP_REQUIRE_PEERS"
 var packages = map[string]string{
 	"sipp":    "sip-tester",
 	"baresip": "baresip-core",
+	"named":   "bind9",
 }
 
 // Need returns the path of a program and skips the test if it is not installed; with RequirePeers=1 it fails instead.
