@@ -173,7 +173,7 @@ func (l *Locator) LocateFor(ctx context.Context, uri sip.Uri, need Need) (Result
 	if err != nil {
 		return res, fmt.Errorf("locate %s: %w", res.URI, err)
 	}
-	s := &search{l: l, ctx: ctx, quest: q, types: l.family.types(), left: MaxQuestions}
+	s := &search{l: l, ctx: ctx, quest: q, types: l.family.types(), left: MaxQuestions, servicesOnly: need.ServicesOnly}
 	if q.name != "" {
 		var cancel context.CancelFunc
 		s.ctx, cancel = context.WithTimeoutCause(ctx, l.timeout, ErrTimeout)
@@ -221,12 +221,13 @@ func (l *Locator) demote(targets []Target) ([]Target, time.Time) {
 type search struct {
 	l *Locator
 	quest
-	ctx     context.Context
-	targets []Target
-	steps   []Step
-	types   []uint16 // of addresses that are wanted, most preferred first
-	any     bool     // addresses are taken as they are, since nothing is sent to them
-	left    int      // questions that may still be asked
+	ctx          context.Context
+	targets      []Target
+	steps        []Step
+	types        []uint16 // of addresses that are wanted, most preferred first
+	servicesOnly bool     // never the domain's own addresses
+	any          bool     // addresses are taken as they are, since nothing is sent to them
+	left         int      // questions that may still be asked
 }
 
 // run is RFC 3263 §4.1 and §4.2. Its error says why there are no targets.
@@ -248,7 +249,7 @@ func (s *search) run(need Need) error {
 		if found || err != nil {
 			return err
 		}
-		return s.direct(s.transport)
+		return s.fallback(s.transport)
 	}
 	if done, err := s.naptr(); done || err != nil {
 		return err
@@ -257,7 +258,16 @@ func (s *search) run(need Need) error {
 	if found || err != nil {
 		return err
 	}
-	return s.direct(s.usual())
+	return s.fallback(s.usual())
+}
+
+// fallback is the domain itself where it has no SRV records (RFC 3263 §4.2).
+func (s *search) fallback(transport string) error {
+	if s.servicesOnly {
+		s.note("no SRV records; the domain's own addresses are not asked for")
+		return ErrNoService
+	}
+	return s.direct(transport)
 }
 
 // naptr lets the domain's NAPTR records choose transport and service. done false leaves the choice to SRV records.
@@ -316,8 +326,7 @@ func (s *search) naptr() (done bool, err error) {
 	case found:
 		return true, ErrNoService
 	}
-	s.note("no SRV records where the NAPTR records lead: only addresses are asked for (RFC 3263 §4.2)")
-	return true, s.direct(list[0].service.transport)
+	return true, s.fallback(list[0].service.transport)
 }
 
 // services looks up the SRV records of services and adds the targets they lead to. found says that there are such records,

@@ -229,6 +229,10 @@ var matrix = []struct {
 		asked: []string{"NAPTR example.com", "SRV _sip._tcp.example.com", "SRV _sips._tcp.example.com", "A example.com"},
 	},
 	{
+		name: "no SRV, services only", uri: "sip:example.com", need: Need{ServicesOnly: true, Transports: []string{UDP}}, zone: "@ A 192.0.2.1",
+		err: ErrNoService, asked: []string{"NAPTR example.com", "SRV _sip._udp.example.com"},
+	},
+	{
 		name: "SRV priority", uri: "sip:example.com;transport=udp", config: Config{Family: OnlyIPv4},
 		zone:  "_sip._udp SRV 30 100 5060 c\n_sip._udp SRV 10 0 5060 a\n_sip._udp SRV 20 50 5062 b\na A 192.0.2.1\nb A 192.0.2.2\nc A 192.0.2.3",
 		want:  []string{"UDP 192.0.2.1:5060", "UDP 192.0.2.2:5062", "UDP 192.0.2.3:5060"},

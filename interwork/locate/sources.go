@@ -32,7 +32,7 @@ func (s Sources) Contains(a netip.Addr) bool { return slices.Contains(s.Addrs, a
 // With an error the addresses may be incomplete: then an address that is missing proves nothing.
 func (l *Locator) Sources(ctx context.Context, name string) (Sources, error) {
 	src := Sources{Domain: name}
-	d, ok := domain(name)
+	d, ok := Domain(name)
 	if !ok {
 		return src, fmt.Errorf("sources of %q: %w", name, ErrHost)
 	}

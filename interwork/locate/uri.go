@@ -38,6 +38,9 @@ type Need struct {
 	Transports []string
 	// Federation asks for _sipfederationtls._tcp beside _sips._tcp, as deployments of Microsoft's and Cisco's kind publish it.
 	Federation bool
+	// ServicesOnly finds what NAPTR and SRV records name and not the domain's own addresses, for a caller who knows another
+	// way for a domain that has none. It does not matter if the URI names a port.
+	ServicesOnly bool
 }
 
 // quest is what a URI settles by itself, before anything is asked (RFC 3263 §4).
@@ -158,15 +161,16 @@ func host(s string) (string, netip.Addr, error) {
 		a = a.Unmap()
 		return a.String(), a, nil
 	}
-	name, ok := domain(s)
+	name, ok := Domain(s)
 	if !ok {
 		return "", netip.Addr{}, fmt.Errorf("%w: %s", ErrHost, strconv.Quote(s))
 	}
 	return name, netip.Addr{}, nil
 }
 
-// domain reads a domain name for a host, with or without the last dot, which it takes off.
-func domain(s string) (string, bool) {
+// Domain gives the one form of a domain name that is asked for and compared: lower case, A-labels, no dot at the end. False:
+// it is none that a host could have.
+func Domain(s string) (string, bool) {
 	if !ascii(s) {
 		var err error
 		if s, err = names.ToASCII(s); err != nil {
