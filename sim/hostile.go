@@ -80,18 +80,28 @@ func (s *Scenario) validateHostile() error {
 	return nil
 }
 
-// WithHostile gives the scenario with that share of hostile nodes in all, kept in the proportions in which they are set.
-func (s Scenario) WithHostile(share float64) (Scenario, error) {
+// HostileShare gives the share of hostile nodes, 0 to 1.
+func (s *Scenario) HostileShare() float64 {
 	sum := 0.0
 	for _, h := range s.Hostile {
 		sum += h.Share
 	}
+	return math.Round(sum*1e9) / 1e9
+}
+
+// WithHostile gives the scenario with that share of hostile nodes, such as "20%", in the proportions in which they are set.
+func (s Scenario) WithHostile(share string) (Scenario, error) {
+	f, err := parseShare(share)
+	if err != nil {
+		return s, err
+	}
+	sum := s.HostileShare()
 	if sum == 0 {
 		return s, errors.New("no kind of hostile nodes is set, as in hostile liars 10%")
 	}
 	list := slices.Clone(s.Hostile)
 	for i := range list {
-		list[i].Share *= share / sum
+		list[i].Share *= f / sum
 	}
 	s.Hostile = list
 	return s, s.Validate()

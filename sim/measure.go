@@ -69,6 +69,7 @@ func (r *run) measure() {
 	if r.hostile.besieges() {
 		r.start(func() { r.arrivals(4, s.Lookups, r.hostile.siege) })
 	}
+	r.start(r.growing)
 	r.start(r.watchAlive)
 	for i, k := range s.Kills {
 		r.start(func() {
@@ -328,6 +329,7 @@ func (r *run) summarize() {
 	}
 	out.Lookup, out.Publish, out.Unknown = operation(r.lookups), operation(r.publishes), operation(r.unknowns)
 	out.Hostile = r.hostile.summarize(operation)
+	out.Growth = r.growth()
 	if r.calls != nil {
 		out.Calls = r.calls.summary(width)
 		out.Notes = append(out.Notes, r.calls.notes(out.Calls)...)

@@ -111,9 +111,10 @@ type run struct {
 	nodes []*node
 	users []*user
 
-	hostile *hostility // nil: all are honest
-	calls   *calls     // nil: users have no phones
-	byID    map[peer.ID]*node
+	hostile   *hostility // nil: all are honest
+	stretches []stretch  // of growth
+	calls     *calls     // nil: users have no phones
+	byID      map[peer.ID]*node
 
 	wg sync.WaitGroup // everything started in the bubble
 
@@ -222,12 +223,10 @@ func (r *run) run() error {
 	r.start(r.report)
 	r.start(r.collect)
 	s := &r.s
-	join := s.joinTime()
 	for i, n := range r.nodes {
-		at := time.Duration(i) * join / time.Duration(len(r.nodes))
-		r.start(func() { n.live(at) })
+		r.start(func() { n.live(s.joinAt(i)) })
 	}
-	if !r.sleep(join) || !r.sleep(s.Settle) {
+	if !r.sleep(s.joinTime()) || !r.sleep(s.Settle) {
 		return nil
 	}
 	r.hotKey()
@@ -241,7 +240,11 @@ func (s *Scenario) joinTime() time.Duration {
 	if s.Join > 0 {
 		return s.Join
 	}
-	return min(time.Duration(s.Nodes)*100*time.Millisecond, 30*time.Minute)
+	n := s.Nodes
+	if s.Grow.From > 0 {
+		n = s.Grow.From
+	}
+	return min(time.Duration(n)*100*time.Millisecond, 30*time.Minute)
 }
 
 func (s *Scenario) total() time.Duration {

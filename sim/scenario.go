@@ -55,6 +55,7 @@ type Scenario struct {
 	Partitions []Partition
 
 	Hostile []HostileShare
+	Grow    Grow
 
 	Advertisers int           // nodes that offer a role, spread evenly
 	Finders     int           // searches for one of them, in each of the ways there are to find a role; 0: not measured
@@ -242,6 +243,7 @@ var settings = []setting{
 		}
 		return out
 	}},
+	{"grow", "the overlay grows while it is used, by the same factor in the same time: 10 -> 3000 over 2h", setGrow, (*Scenario).getGrow},
 	{"hostile", "a kind of hostile nodes and their share: liars 10%; " + strings.Join(hostileKinds, ", "), func(s *Scenario, v string) error {
 		h, err := parseHostile(v)
 		if err != nil {
@@ -428,6 +430,9 @@ func (s *Scenario) Validate() error {
 		}
 	}
 	if err := s.validateHostile(); err != nil {
+		return err
+	}
+	if err := s.validateGrow(); err != nil {
 		return err
 	}
 	for i, p := range s.Partitions {

@@ -38,6 +38,7 @@ var simSettings = []struct{ name, usage string }{
 	{"kill", "`SHARE@TIME` at which nodes fall silent for good, such as 20%@10m"},
 	{"partition", "`SHARE@TIME+TIME` for which nodes are cut off, such as 30%@10m+5m"},
 	{"duration", "`TIME` that the overlay is used, once the nodes have joined, such as 1h"},
+	{"hostile", "`KIND SHARE` of the nodes that are hostile, such as \"liars 10%\"; p2psip sim list names the kinds"},
 	{"stock", "`yes` to run the same network once more with kad-dht's own calls, to set beside ours"},
 	{"seed", "`N` from which all chance follows"},
 }
@@ -65,6 +66,7 @@ func (p *program) sim() *cli.Command {
 		&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE` for any other setting; p2psip sim list names them"},
 		&cli.IntFlag{Name: "seeds", Value: 1, Usage: "`N` runs with seeds one after the other, for confidence intervals (default: 1)"},
 		&cli.StringSliceFlag{Name: "grow", Usage: "`N` nodes to run the scenario with as well, to see what growing costs"},
+		&cli.StringSliceFlag{Name: "share", Usage: "`SHARE` of hostile nodes to run the scenario with as well, to see what more of them do"},
 		&cli.StringFlag{Name: "json", Usage: "`FILE` for the result as JSON; - means standard output"},
 		&cli.StringFlag{Name: "csv", Usage: "`FILE` for all figures and curves as CSV"},
 		&cli.StringFlag{Name: "html", Usage: "`FILE` for the report with charts, one page that needs nothing else"},
@@ -77,6 +79,7 @@ func (p *program) sim() *cli.Command {
 			"p2psip sim churn --nodes 100 --html report.html\n" +
 			"p2psip sim --nodes 1000 --churn 30m --duration 1h --seeds 3 --json churn.json\n" +
 			"p2psip sim --nodes 1000 --grow 10 --grow 100 --png charts\n" +
+			"p2psip sim hostile --share 0% --share 5% --share 20% --share 30% --html hostile.html\n" +
 			"p2psip sim compare before.json after.json",
 		Flags: flags,
 		Subcommands: []*cli.Command{
@@ -97,7 +100,9 @@ func (p *program) sim() *cli.Command {
 }
 
 // repeats says whether a setting may be given several times.
-func repeats(name string) bool { return name == "kill" || name == "partition" || name == "nat" }
+func repeats(name string) bool {
+	return name == "kill" || name == "partition" || name == "nat" || name == "hostile"
+}
 
 // scenario puts the scenario together: a file or one that comes with the program, and the options over it.
 func (p *program) scenario(c *cli.Context) (sim.Scenario, error) {
@@ -194,6 +199,10 @@ func (p *program) simRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	shares, err := simShares(c, s)
+	if err != nil {
+		return err
+	}
 	var points []result.Growth
 	for _, n := range sizes {
 		one := s
@@ -203,6 +212,14 @@ func (p *program) simRun(c *cli.Context) error {
 			return err
 		}
 		points = append(points, r.GrowthPoint())
+	}
+	var swept []result.HostileShare
+	for _, one := range shares {
+		r, err := p.simOne(c.Context, one, fmt.Sprintf("%g %% hostile ", 100*one.HostileShare()))
+		if err != nil {
+			return err
+		}
+		swept = append(swept, r.HostilePoint())
 	}
 	var runs []*result.Run
 	for i := range seeds {
@@ -227,6 +244,11 @@ func (p *program) simRun(c *cli.Context) error {
 		slices.SortFunc(points, func(a, b result.Growth) int { return cmp.Compare(a.Nodes, b.Nodes) })
 		r.Growth = points
 	}
+	if len(swept) > 0 {
+		swept = append(swept, r.HostilePoint())
+		slices.SortFunc(swept, func(a, b result.HostileShare) int { return cmp.Compare(a.Share.Or(0), b.Share.Or(0)) })
+		r.Hostile.Sweep = swept
+	}
 	r.AddBaselines()
 	return p.simReport(c, r)
 }
@@ -234,9 +256,33 @@ func (p *program) simRun(c *cli.Context) error {
 // maxSizes is how many sizes one command runs at most.
 const maxSizes = 20
 
+// simShares gives the scenario with each share of --share, but the one it has.
+func simShares(c *cli.Context, s sim.Scenario) ([]sim.Scenario, error) {
+	words := c.StringSlice("share")
+	if len(words) > maxSizes {
+		return nil, withHint(usagef("--share can be given %d times", maxSizes), "p2psip sim --help")
+	}
+	seen := map[float64]bool{s.HostileShare(): true}
+	var out []sim.Scenario
+	for _, w := range words {
+		one, err := s.WithHostile(w)
+		if err != nil {
+			return nil, withHint(usagef("--share %s: %s", w, err), "such as --hostile \"liars 10%\" --share 0% --share 5%")
+		}
+		if share := one.HostileShare(); !seen[share] {
+			seen[share] = true
+			out = append(out, one)
+		}
+	}
+	return out, nil
+}
+
 // simSizes gives the sizes of --grow, smallest first, each fit for the scenario.
 func simSizes(c *cli.Context, s sim.Scenario) ([]int, error) {
 	words := c.StringSlice("grow")
+	if len(words) > 0 && s.Grow.From > 0 {
+		return nil, withHint(usagef("this scenario grows by itself"), "leave --grow out")
+	}
 	if len(words) > maxSizes {
 		return nil, withHint(usagef("--grow can be given %d times", maxSizes), "p2psip sim --help")
 	}

@@ -13,7 +13,7 @@ func Charts(r *result.Run) []Chart {
 	var out []Chart
 	for _, make := range []func(*result.Run) (Chart, bool){
 		delayChart, successChart, delayOverTimeChart, aliveChart, setupChart, partsChart, loadChart, keySpaceChart, hotKeyChart, hotLoadChart,
-		growthHops, growthDelay, growthMessages, growthMemory,
+		hostileSuccess, hostileDelay, growthHops, growthDelay, growthMessages, growthMemory,
 	} {
 		if c, ok := make(r); ok {
 			out = append(out, c)
@@ -31,7 +31,7 @@ type operation struct {
 }
 
 func operations(r *result.Run) []operation {
-	out := []operation{{"find a user", r.Lookup}, {"register", r.Publish}, {"unknown user", r.Unknown}}
+	out := []operation{{"find a user", r.Lookup}, {"register", r.Publish}, {"unknown user", r.Unknown}, {"reach the node", r.Connect}}
 	out = append(out, operation{"set a call up", callsOf(r)})
 	return slices.DeleteFunc(out, func(o operation) bool { return o.op == nil })
 }
@@ -428,4 +428,14 @@ func growthMemory(r *result.Run) (Chart, bool) {
 		ID: "growth-memory", Title: "Memory as the overlay grows", Caption: "Memory of the simulation for each node; a node of its own needs more.",
 		Y: Axis{Label: "memory for each node", Unit: binaryBytes, Low: at(0)},
 	}, growthRow{"heap", func(g result.Growth) result.Value { return g.HeapPerNode }})
+}
+
+// growthCells is a row of the table of growth.
+func growthCells(g result.Growth) []string {
+	heap := "–"
+	if v, ok := g.HeapPerNode.Get(); ok {
+		heap = bytesUnit(v)
+	}
+	return []string{grouped(fmt.Sprint(g.Nodes)), result.Plain.Write(g.Log2), result.Plain.Write(g.HopsMean), result.Plain.Write(g.MessagesPerLookup),
+		result.Plain.Write(g.MessagesPerNodeMin), result.Millis.Write(g.P50MS), result.Millis.Write(g.P95MS), result.Ratio.Write(g.Success), heap}
 }

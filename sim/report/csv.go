@@ -11,9 +11,9 @@ import (
 
 // CSV writes everything a run has in one long table, for spreadsheets and statistics programs. Its columns:
 //
-//	table  measure, cdf, over_time, alive, node, growth, hotkey or baseline
+//	table  measure, cdf, over_time, alive, node, growth, hostile, hotkey or baseline
 //	key    which figure or curve: "lookup.p50_ms"
-//	x      milliseconds of a cdf, seconds over time, place in the key space, number of nodes; empty for a measure
+//	x      milliseconds of a cdf, seconds over time, place in the key space, number of nodes, share of hostile ones; empty for a measure
 //	value  the figure; of a cdf the share that took at most so long
 //	low, high  the 95 % confidence interval, where there are several seeds
 //
@@ -28,7 +28,7 @@ func CSV(w io.Writer, r *result.Run) error {
 	for _, o := range []struct {
 		key string
 		op  *result.Operation
-	}{{"lookup", r.Lookup}, {"publish", r.Publish}, {"unknown", r.Unknown}, {"calls", callsOf(r)}} {
+	}{{"lookup", r.Lookup}, {"publish", r.Publish}, {"unknown", r.Unknown}, {"connect", r.Connect}, {"calls", callsOf(r)}} {
 		if o.op == nil {
 			continue
 		}
@@ -72,6 +72,7 @@ func CSV(w io.Writer, r *result.Run) error {
 	}
 	for _, g := range r.Growth {
 		n := result.V(float64(g.Nodes))
+		c.row("growth", "log2_nodes", n, g.Log2)
 		c.row("growth", "hops_mean", n, g.HopsMean)
 		c.row("growth", "messages_per_lookup", n, g.MessagesPerLookup)
 		c.row("growth", "messages_per_node_min", n, g.MessagesPerNodeMin)
@@ -80,6 +81,22 @@ func CSV(w io.Writer, r *result.Run) error {
 		c.row("growth", "p95_ms", n, g.P95MS)
 		c.row("growth", "success", n, g.Success)
 		c.row("growth", "heap_per_node", n, g.HeapPerNode)
+	}
+	if h := r.Hostile; h != nil {
+		for _, p := range h.Sweep {
+			for _, y := range []struct {
+				key   string
+				value result.Value
+			}{
+				{"lookup_success", p.LookupSuccess}, {"lookup_p50_ms", p.LookupP50MS}, {"lookup_p95_ms", p.LookupP95MS},
+				{"lookup_messages", p.LookupMessages}, {"publish_success", p.PublishSuccess}, {"publish_p95_ms", p.PublishP95MS},
+				{"unknown_success", p.UnknownSuccess}, {"unknown_p95_ms", p.UnknownP95MS}, {"fresh", p.Fresh},
+				{"victim_success", p.VictimSuccess}, {"victim_p95_ms", p.VictimP95MS},
+				{"wrong", result.V(float64(p.Wrong))}, {"refused", result.V(float64(p.Refused))},
+			} {
+				c.row("hostile", y.key, p.Share, y.value)
+			}
+		}
 	}
 	if h := r.HotKey; h != nil {
 		for _, y := range h.Ways {

@@ -41,11 +41,14 @@ func HTML(w io.Writer, r *result.Run) error {
 		Flows                     [][]string
 		Failures                  [][]string
 		Growth                    [][]string
+		HostileHead               []string
+		Hostile                   [][]string
 		Baselines                 []struct{ Name, Measure, Value, Ours, Source string }
 		Self                      [][2]string
 	}{
 		Title: named(r.Name), Headline: Headline(r), Scenario: r.Scenario,
 		Sentences: Sentences(r), Notes: r.Notes, Tiles: tiles(r), Intervals: len(r.Intervals) > 0,
+		HostileHead: hostileHead, Hostile: hostileRows(r),
 	}
 	for _, c := range Charts(r) {
 		data.Charts = append(data.Charts, drawn{c.ID, c.Title, c.Caption, c.Finding, template.HTML(c.SVG())}) // every text in it is escaped there
@@ -76,8 +79,7 @@ func HTML(w io.Writer, r *result.Run) error {
 	}
 	data.Failures = failureRows(r.Calls)
 	for _, g := range r.Growth {
-		data.Growth = append(data.Growth, []string{grouped(fmt.Sprint(g.Nodes)), result.Plain.Write(g.HopsMean), result.Plain.Write(g.MessagesPerLookup),
-			result.Plain.Write(g.MessagesPerNodeMin), result.Millis.Write(g.P50MS), result.Millis.Write(g.P95MS), result.Ratio.Write(g.Success)})
+		data.Growth = append(data.Growth, growthCells(g))
 	}
 	for _, b := range r.Limits {
 		m := ours[b.Measure]

@@ -28,7 +28,7 @@ func page(t testing.TB, r *result.Run) string {
 	return b.String()
 }
 
-var all = strings.Fields("delay success delay-over-time alive setup parts load key-space hot-key hot-key-load growth-hops growth-delay growth-messages growth-memory")
+var all = strings.Fields("delay success delay-over-time alive setup parts load key-space hot-key hot-key-load hostile-success hostile-delay growth-hops growth-delay growth-messages growth-memory")
 
 func TestThePageNeedsNothing(t *testing.T) {
 	s := page(t, resulttest.Example(1, 1, 0.01))

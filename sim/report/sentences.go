@@ -42,6 +42,10 @@ func Sentences(r *result.Run) []string {
 	if l := r.Load; l != nil && l.Requests != nil {
 		say("The busiest node served %s times as many requests as the one in the middle.", result.Plain.Write(l.Requests.MaxOverMedian))
 	}
+	if o := r.Connect; o != nil {
+		say("Of the users found, the node of %s could be reached.", result.Ratio.Write(o.Success))
+	}
+	out = append(out, hostileSentence(r)...)
 	if h := r.HotKey; h != nil && h.MaxOverMedian.Known() {
 		say("When everybody wants the same key, the busiest node has %s times as much to do as the one in the middle.",
 			result.Plain.Write(h.MaxOverMedian))

@@ -28,12 +28,12 @@ func Summary(r *result.Run) string {
 		}
 	}
 	if len(rows) > 0 {
-		fmt.Fprintln(w, "\ttried\tsucceeded\thalf within\t95 %\t99 %\thops\tmessages\t")
+		fmt.Fprintln(w, "\ttried\tsucceeded\thalf within\t95 %\t99 %\thops\tmessages\tbytes\t")
 	}
 	for _, o := range rows {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", o.name, o.op.Count, result.Ratio.Write(o.op.Success),
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", o.name, o.op.Count, result.Ratio.Write(o.op.Success),
 			result.Millis.Write(o.op.P50MS), result.Millis.Write(o.op.P95MS), result.Millis.Write(o.op.P99MS),
-			result.Plain.Write(o.op.HopsMean), result.Plain.Write(o.op.MessagesMean))
+			result.Plain.Write(o.op.HopsMean), result.Plain.Write(o.op.MessagesMean), result.Bytes.Write(o.op.BytesMean))
 	}
 	w.Flush()
 	callTables(&b, r.Calls)
@@ -47,13 +47,20 @@ func Summary(r *result.Run) string {
 		}
 		w.Flush()
 	}
+	if rows := hostileRows(r); len(rows) > 0 {
+		b.WriteByte('\n')
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+		for _, row := range append([][]string{hostileHead}, rows...) {
+			fmt.Fprintln(w, strings.Join(row, "\t")+"\t")
+		}
+		w.Flush()
+	}
 	if len(r.Growth) > 1 {
 		b.WriteByte('\n')
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(w, "nodes\thops\tmessages\t95 % within\tsucceeded\t")
+		fmt.Fprintln(w, "nodes\tlog2\thops\tmessages\tof a node a minute\thalf within\t95 % within\tsucceeded\theap a node\t")
 		for _, g := range r.Growth {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t\n", g.Nodes, result.Plain.Write(g.HopsMean), result.Plain.Write(g.MessagesPerLookup),
-				result.Millis.Write(g.P95MS), result.Ratio.Write(g.Success))
+			fmt.Fprintln(w, strings.Join(growthCells(g), "\t")+"\t")
 		}
 		w.Flush()
 	}

@@ -185,6 +185,12 @@ func tallies(r *Run, key string) *tally {
 		if r.Calls != nil {
 			o = r.Calls.Register
 		}
+	case "connect":
+		o = r.Connect
+	case "hostile.victim":
+		if r.Hostile != nil {
+			o = r.Hostile.Victim
+		}
 	case "stock.lookup", "stock.publish", "stock.unknown":
 		if r.Stock != nil {
 			o = map[string]*Operation{

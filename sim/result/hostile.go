@@ -84,3 +84,31 @@ func (c *checker) hostile(h *Hostile) {
 		c.that(i == 0 || h.Sweep[i-1].Share.Or(0) <= s.Share.Or(0), "hostile.sweep: out of order")
 	}
 }
+
+// poolHostile puts what hostile nodes did in several networks together: counts are added, the sweep is the first one's.
+func poolHostile(runs []*Run) *Hostile {
+	var out *Hostile
+	var victims []*Operation
+	for _, r := range runs {
+		h := r.Hostile
+		switch {
+		case h == nil:
+			continue
+		case out == nil:
+			c := *h
+			out = &c
+		default:
+			out.Lies += h.Lies
+			out.Lookups += h.Lookups
+			out.Wrong += h.Wrong
+			out.Refused += h.Refused
+		}
+		if h.Victim != nil {
+			victims = append(victims, h.Victim)
+		}
+	}
+	if out != nil {
+		out.Victim = pooled(victims)
+	}
+	return out
+}

@@ -47,6 +47,9 @@ func (r *Run) Measures() []Measure {
 	operation("lookup", "finding a user", r.Lookup)
 	operation("publish", "registering", r.Publish)
 	operation("unknown", "hearing of no such user", r.Unknown)
+	if r.Connect != nil {
+		operation("connect", "reaching the node of a user", r.Connect)
+	}
 	add("fresh", "found records that were the newest", Ratio, +1, r.Fresh)
 	calls := r.Calls
 	if calls == nil {
@@ -95,6 +98,12 @@ func (r *Run) Measures() []Measure {
 		add("hotkey.ways."+w.Name+".max_over_median", "hot key, "+w.Name+", busiest over middle node", Plain, -1, w.MaxOverMedian)
 		add("hotkey.ways."+w.Name+".messages", "hot key, "+w.Name+", messages in all", Plain, -1, w.Messages)
 		add("hotkey.ways."+w.Name+".p95_ms", "hot key, "+w.Name+", 95 % within", Millis, -1, w.P95MS)
+	}
+	if h := r.Hostile; h != nil {
+		add("hostile.wrong", "lookups that believed what no owner had signed", Plain, -1, V(float64(h.Wrong)))
+		if v := h.Victim; v != nil {
+			operation("hostile.victim", "finding the victim, or by it", v)
+		}
 	}
 	if r.Stock != nil {
 		operation("stock.lookup", "kad-dht's own: finding a user", r.Stock.Lookup)

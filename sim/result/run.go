@@ -1,5 +1,7 @@
 package result
 
+import "math"
+
 // Format is the version of the JSON form.
 const Format = 1
 
@@ -16,6 +18,7 @@ type Run struct {
 	Lookup  *Operation `json:"lookup"`  // of known users, to the first record
 	Publish *Operation `json:"publish"` // Registrations.Set, to the write quorum
 	Unknown *Operation `json:"unknown"` // of users nobody has; success is "no such user" heard
+	Connect *Operation `json:"connect"` // to the node of a user that was found, where that was measured
 	Fresh   Value      `json:"fresh"`   // share of the records found that were the newest there is, 0 to 1
 
 	MessagesPerNodeMin Value `json:"messages_per_node_min"` // requests and replies sent, for each living node and minute
@@ -182,6 +185,7 @@ type Loads struct {
 // Growth is what one size of the overlay cost.
 type Growth struct {
 	Nodes              int   `json:"nodes"`
+	Log2               Value `json:"log2_nodes"` // theory beside the hops
 	HopsMean           Value `json:"hops_mean"`
 	MessagesPerLookup  Value `json:"messages_per_lookup"`
 	MessagesPerNodeMin Value `json:"messages_per_node_min"`
@@ -228,9 +232,17 @@ func (r *Run) Strip() {
 	}
 }
 
+// Log2 gives the hops that theory expects among n nodes.
+func Log2(n int) Value {
+	if n < 1 {
+		return Value{}
+	}
+	return V(math.Log2(float64(n)))
+}
+
 // GrowthPoint gives the run as one point of a growth curve.
 func (r *Run) GrowthPoint() Growth {
-	g := Growth{Nodes: r.Nodes, MessagesPerNodeMin: r.MessagesPerNodeMin, IdleBytesPerS: r.IdleBytesPerS}
+	g := Growth{Nodes: r.Nodes, Log2: Log2(r.Nodes), MessagesPerNodeMin: r.MessagesPerNodeMin, IdleBytesPerS: r.IdleBytesPerS}
 	if o := r.Lookup; o != nil {
 		g.HopsMean, g.MessagesPerLookup, g.P50MS, g.P95MS, g.Success = o.HopsMean, o.MessagesMean, o.P50MS, o.P95MS, o.Success
 	}

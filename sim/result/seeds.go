@@ -81,6 +81,16 @@ func Combine(runs []*Run) (*Run, error) {
 	}
 	out.Lookup = operation("lookup", func(r *Run) *Operation { return r.Lookup })
 	out.Publish = operation("publish", func(r *Run) *Operation { return r.Publish })
+	out.Hostile = poolHostile(runs)
+	if out.Hostile != nil && out.Hostile.Victim != nil {
+		v := *out.Hostile.Victim
+		mean("hostile.victim.success", &v.Success)
+		mean("hostile.victim.p50_ms", &v.P50MS)
+		mean("hostile.victim.p95_ms", &v.P95MS)
+		mean("hostile.victim.p99_ms", &v.P99MS)
+		out.Hostile.Victim = &v
+	}
+	out.Connect = operation("connect", func(r *Run) *Operation { return r.Connect })
 	out.Unknown = operation("unknown", func(r *Run) *Operation { return r.Unknown })
 	if first.Stock != nil {
 		stock := func(f func(*Stock) *Operation) func(*Run) *Operation {

@@ -19,6 +19,7 @@ func (r *Run) Validate() error {
 	c.operation("lookup", r.Lookup)
 	c.operation("publish", r.Publish)
 	c.operation("unknown", r.Unknown)
+	c.operation("connect", r.Connect)
 	c.share("fresh", r.Fresh)
 	c.values("", r.MessagesPerNodeMin, r.IdleBytesPerS)
 	c.calls(r.Calls)
@@ -47,7 +48,7 @@ func (r *Run) Validate() error {
 		c.count("growth", g.Nodes)
 		c.that(i == 0 || r.Growth[i-1].Nodes <= g.Nodes, "growth: out of order")
 		c.share("growth.success", g.Success)
-		c.values("growth", g.HopsMean, g.MessagesPerLookup, g.MessagesPerNodeMin, g.IdleBytesPerS, g.P50MS, g.P95MS, g.HeapPerNode)
+		c.values("growth", g.Log2, g.HopsMean, g.MessagesPerLookup, g.MessagesPerNodeMin, g.IdleBytesPerS, g.P50MS, g.P95MS, g.HeapPerNode)
 	}
 	if s := r.Stock; s != nil {
 		c.operation("stock.lookup", s.Lookup)

@@ -76,10 +76,23 @@ func Example(seed uint64, slow, lossy float64) *result.Run {
 	r.Direct = &d
 	for _, n := range []int{10, 30, 100, 300, 1000, 3000, 10_000} {
 		r.Growth = append(r.Growth, result.Growth{
-			Nodes: n, HopsMean: result.V(0.5 * math.Log2(float64(n)) * (0.9 + 0.2*rng.Float64())),
+			Nodes: n, Log2: result.Log2(n), HopsMean: result.V(0.5 * math.Log2(float64(n)) * (0.9 + 0.2*rng.Float64())),
 			MessagesPerLookup: result.V(4 * math.Log2(float64(n))), MessagesPerNodeMin: result.V(20 + 3*math.Log2(float64(n))),
 			P50MS: result.V(60 + 12*math.Log2(float64(n))), P95MS: result.V(140 + 25*math.Log2(float64(n))),
 			Success: result.V(1), HeapPerNode: result.V(77_000 + 3e6/float64(n)),
+		})
+	}
+	r.Hostile = &result.Hostile{
+		Share: result.V(0.1), Kinds: []result.HostileKind{{Name: "liars", Nodes: 20}}, Lies: 5000, Lookups: 2300, Refused: 700,
+		Victim: result.Summarize(samples(200, 300), 5*time.Minute),
+	}
+	for _, share := range []float64{0, 0.05, 0.1, 0.2, 0.3} {
+		bad := result.V(1 - share*share*rng.Float64())
+		r.Hostile.Sweep = append(r.Hostile.Sweep, result.HostileShare{
+			Share: result.V(share), LookupSuccess: bad, PublishSuccess: bad, UnknownSuccess: bad, Fresh: bad, VictimSuccess: bad,
+			LookupP50MS: result.V(70), LookupP95MS: result.V(200 + 500*share), LookupMessages: result.V(14),
+			PublishP95MS: result.V(900 + 3000*share), UnknownP95MS: result.V(800 + 3000*share), VictimP95MS: result.V(250 + 900*share),
+			Refused: int(3000 * share),
 		})
 	}
 	r.Calls.Stale = result.V(0.002)
