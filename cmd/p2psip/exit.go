@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"p2psip/cmd/p2psip/node"
+	"p2psip/interwork/account"
 	"p2psip/interwork/edge"
 	"p2psip/overlay"
 	"p2psip/overlay/datadir"
@@ -94,6 +95,10 @@ var outcomes = []struct {
 	{overlay.ErrBadCredential, exitFailed, "get a new credential from whoever runs the overlay, made for this node (p2psip node id)"},
 	{edge.ErrUserExists, exitFailed, "to change the password, remove the user and add it again"},
 	{edge.ErrNoUser, exitFailed, "p2psip user list shows the users"},
+	{account.ErrExists, exitFailed, "to change it, remove the account and add it again"},
+	{account.ErrNoAccount, exitFailed, "p2psip account list shows the accounts"},
+	{account.ErrFile, exitFailed, "mend the file, or move it away and add the accounts again"},
+	{account.ErrBadAccount, exitFailed, "p2psip account add --help"},
 	{fs.ErrNotExist, exitFailed, "check the path"},
 	{fs.ErrPermission, exitFailed, "the file or directory belongs to somebody else, or is not open to you"},
 	{context.Canceled, exitFailed, ""},

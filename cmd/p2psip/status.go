@@ -100,6 +100,15 @@ func (p *program) sayStatus(s *node.Status) {
 	}
 	p.ui.Table(rows...)
 
+	if len(s.Accounts) > 0 {
+		p.ui.Say("\nAccounts with providers:")
+		rows = nil
+		for _, a := range s.Accounts {
+			rows = append(rows, []string{a.AOR, "rings " + a.User, accountState(&a, now)})
+		}
+		p.ui.Table(rows...)
+	}
+
 	p.ui.Say("\nCalls:")
 	rows = nil
 	for _, c := range s.Calls {

@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"github.com/mattn/go-isatty"
+	"golang.org/x/term"
 )
 
 // ui is the only thing in this program that writes to the terminal. Results go to standard output, everything about how
 // it went to standard error: so a script that reads the one is not disturbed by the other.
 type ui struct {
 	in          *bufio.Reader
-	interactive bool // standard error is a terminal: progress may overwrite itself
+	terminal    *os.File // standard input if it is a terminal, else nil
+	interactive bool     // standard error is a terminal: progress may overwrite itself
 
 	mu  sync.Mutex // guards out and err: a node's events and a demonstration's ladder come from several goroutines
 	out io.Writer
@@ -28,6 +30,9 @@ type ui struct {
 
 func newUI(in io.Reader, out, err io.Writer) *ui {
 	u := &ui{in: bufio.NewReader(in), out: out, err: err}
+	if f, ok := in.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		u.terminal = f
+	}
 	if f, ok := err.(*os.File); ok {
 		u.interactive = isatty.IsTerminal(f.Fd())
 	}
@@ -157,6 +162,23 @@ func (u *ui) ReadLine() (string, error) {
 		}
 		b = append(b, c)
 	}
+}
+
+// ReadSecret asks for a secret on the terminal, which does not show what is typed. Without a terminal it fails.
+func (u *ui) ReadSecret(prompt string) (string, error) {
+	if u.terminal == nil {
+		return "", errors.New("standard input is no terminal to ask for the password on")
+	}
+	u.raw(prompt)
+	b, err := term.ReadPassword(int(u.terminal.Fd()))
+	u.raw("\n")
+	if err != nil {
+		return "", fmt.Errorf("reading from the terminal: %w", err)
+	}
+	if len(b) > maxLine {
+		return "", errors.New("what was typed is too long")
+	}
+	return string(b), nil
 }
 
 // LogWriter gives a writer to standard error for a log, whose lines do not mix with others.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -79,7 +80,9 @@ type Manager struct {
 	workers map[string]*worker
 	problem error // why the file is not used
 	seen    map[string]sighting
-	calls   *dialogs
+
+	calls *dialogs
+	lines atomic.Pointer[[]*worker] // those that calls may take
 }
 
 // New begins to keep the accounts in the store registered.
@@ -105,7 +108,9 @@ func New(c Config) (*Manager, error) {
 
 // Close ends all attempts and waits for them. The accounts stay registered with their providers until that runs out.
 func (m *Manager) Close() {
+	m.mu.Lock() // no worker starts from here on
 	m.cancel()
+	m.mu.Unlock()
 	m.wg.Wait()
 }
 
@@ -127,6 +132,9 @@ func (m *Manager) look() {
 	list, err := m.c.Store.List()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return
+	}
 	if err != nil && m.problem == nil {
 		m.log.Warn("the accounts cannot be read; those known before go on", "error", err)
 	}
@@ -151,6 +159,7 @@ func (m *Manager) look() {
 			m.wg.Go(w.run)
 		}
 	}
+	m.setLines()
 }
 
 // saveSeen writes what was seen. Callers hold mu.
@@ -172,6 +181,7 @@ func (m *Manager) PeerLost(node overlay.NodeID) {
 
 // Status says how each account stands, sorted by address, and what is wrong with the file of accounts.
 func (m *Manager) Status() ([]Status, error) {
+	m.look()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := make([]Status, 0, len(m.workers))

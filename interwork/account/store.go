@@ -33,6 +33,8 @@ const (
 var (
 	ErrExists    = errors.New("there is such an account already")
 	ErrNoAccount = errors.New("there is no such account")
+	// ErrFile is wrapped by every error about the file as it is.
+	ErrFile = errors.New("the accounts cannot be read")
 )
 
 // document is the file: {"version":1,"overlay":"p2psip.example","accounts":[…]}.
@@ -183,22 +185,22 @@ func (s *Store) read() {
 		return
 	}
 	if err != nil {
-		s.err = fmt.Errorf("cannot read the accounts: %w", err)
+		s.err = fmt.Errorf("%w: %w", ErrFile, err)
 		return
 	}
 	s.seen = st // also of a bad file: it is not read again before it changes
 	if st.Mode().Perm()&0o077 != 0 {
-		s.err = fmt.Errorf("%s holds passwords and can be read by others; make it private with: chmod 600 %s", s.path, s.path)
+		s.err = fmt.Errorf("%w: %s holds passwords and is open to others; make it private with: chmod 600 %s", ErrFile, s.path, s.path)
 		return
 	}
 	b, err := datadir.ReadFile(s.path, maxFileBytes)
 	if err != nil {
-		s.err = fmt.Errorf("cannot read the accounts: %w", err)
+		s.err = fmt.Errorf("%w: %w", ErrFile, err)
 		return
 	}
 	list, err := s.parse(b)
 	if err != nil {
-		s.err = fmt.Errorf("%s: %w", s.path, err)
+		s.err = fmt.Errorf("%w: %s: %w", ErrFile, s.path, err)
 		return
 	}
 	s.list, s.err = list, nil

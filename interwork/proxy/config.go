@@ -38,6 +38,8 @@ type Config struct {
 	// Proxies finds the proxy peers of others, for a node that is none. Without Border, Proxies and Outbound a request for
 	// another domain gets 404.
 	Proxies ProxyPeers
+	// Lines has calls leave the overlay as another address of the caller; nil: none does.
+	Lines Lines
 
 	Transactions transaction.Options // Handler and Trace are set by New
 	Limits       Limits

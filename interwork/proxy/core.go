@@ -152,7 +152,7 @@ func (c *Core) HandleRequest(tx *transaction.Server, req *sip.Request) {
 		c.cfg.Edge.Register(tx, req)
 		return
 	}
-	w := c.decide(r)
+	w := c.takeLine(r, c.decide(r))
 	if w.kind == toSelf {
 		c.serve(r)
 		return

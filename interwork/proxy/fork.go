@@ -139,6 +139,9 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 	if !message.PopVia(res) || res.Via() == nil { // step 3; a response that was for us alone has nowhere to go
 		return
 	}
+	if x.r.line != nil {
+		x.r.line.Undress(res)
+	}
 	status := res.StatusCode
 	invite := x.r.tx.Invite()
 	if !b.heard {
@@ -179,6 +182,11 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 	if b.done {
 		return
 	}
+	res, again := b.challenged(res)
+	if again {
+		return
+	}
+	status = res.StatusCode
 	b.finished()
 	if status == 401 || status == 407 {
 		x.auth = append(x.auth, res.GetHeaders("WWW-Authenticate")...)

@@ -34,6 +34,8 @@ type request struct {
 	leaves  bool             // it goes out of the overlay
 	onlyTo  string           // the only domain whose servers may get it
 
+	line Line // the other address that it leaves as; nil: its own
+
 	fromTag, toTag string
 	callID         string
 	cseq           uint32

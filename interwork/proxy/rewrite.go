@@ -32,7 +32,7 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 	fwd.AppendHeader(c.via(r, out))
 
 	stamps := c.recordRoutes(r, out)
-	stamped, routed := len(stamps) == 0, r.popped == 0 && !r.strict && sameRoutes(routes, r.routes)
+	stamped, routed := len(stamps) == 0, r.popped == 0 && !r.strict && r.line == nil && sameRoutes(routes, r.routes)
 	keepRoutes := routed
 	putRoutes := func() {
 		for i := range routes {
@@ -90,6 +90,9 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 		fwd.AppendHeader(sip.NewHeader("Max-Breadth", strconv.Itoa(breadth)))
 	}
 	fwd.SetBody(r.req.Body())
+	if r.line != nil {
+		r.line.Dress(fwd)
+	}
 	touch(fwd)
 	return fwd
 }

@@ -25,7 +25,7 @@ func (c *Core) HandleAck(f flow.Flow, req *sip.Request) {
 	if c.branches.looped(r.vias, r.loop) {
 		return
 	}
-	w := c.decide(r)
+	w := c.takeLine(r, c.decide(r))
 	if r.kind == flow.KindPeer && !(w.kind == toDomain && c.admitLeaving(r)) && !(w.kind != toDomain && c.admitPeer(r)) {
 		return
 	}

@@ -84,3 +84,22 @@ func accountProblems(list []account.Status, file error) (out []Problem) {
 	}
 	return out
 }
+
+// lines has calls go out as the public addresses of the accounts.
+type lines struct{ n *Node }
+
+var (
+	_ proxy.Lines = lines{}
+	_ proxy.Line  = (*account.Call)(nil)
+)
+
+func (l lines) Line(req *sip.Request, uri sip.Uri, leaves bool) proxy.Line {
+	a := l.n.accounts.Load()
+	if a == nil {
+		return nil
+	}
+	if c := a.Call(req, uri, leaves); c != nil {
+		return c
+	}
+	return nil
+}

@@ -129,7 +129,7 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	}
 	core := proxy.Config{
 		OID: doc.ID, NodeName: n.overlay.Name(), Secret: secret, Own: n.own, Advertise: n.advertise(),
-		Edge: n.edge, Sockets: n.sockets, Locator: locator{n.overlay}, Peers: n.peers,
+		Edge: n.edge, Sockets: n.sockets, Locator: locator{n.overlay}, Peers: n.peers, Lines: lines{n},
 		Random: n.random(), Logger: n.log, Trace: n.cfg.Trace, Progress: n.cfg.Progress,
 	}
 	core.Transactions.Timers = n.cfg.Transactions
