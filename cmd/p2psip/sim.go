@@ -267,7 +267,7 @@ func simShares(c *cli.Context, s sim.Scenario) ([]sim.Scenario, error) {
 	for _, w := range words {
 		one, err := s.WithHostile(w)
 		if err != nil {
-			return nil, withHint(usagef("--share %s: %s", w, err), "such as --hostile \"liars 10%\" --share 0% --share 5%")
+			return nil, withHint(usagef("--share %s: %s", w, err), "such as --hostile \"liars 10%%\" --share 0%% --share 5%%")
 		}
 		if share := one.HostileShare(); !seen[share] {
 			seen[share] = true
