@@ -139,6 +139,20 @@ func (p *Peer) Advertise(offer func(r overlay.Role, describe func() overlay.Offe
 	return nil
 }
 
+// Advertised gives how many nodes have confirmed the advertisement, 0 while there is none.
+func (p *Peer) Advertised() int {
+	p.mu.Lock()
+	o := p.offering
+	p.mu.Unlock()
+	if a, ok := o.(interface {
+		Advertised() (time.Time, int, error)
+	}); ok {
+		_, n, _ := a.Advertised()
+		return n
+	}
+	return 0
+}
+
 // offer is what is advertised at this moment.
 func (p *Peer) offer(calls func() int) overlay.Offer {
 	o := overlay.Offer{Services: p.Services(), Capacity: p.cfg.Capacity}

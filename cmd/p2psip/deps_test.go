@@ -31,8 +31,9 @@ var allowed = map[string][]string{
 	"interwork/phone":       {"interwork/phone/audio", "interwork/transaction", "interwork/flow", "interwork/message"}, // a phone knows no overlay
 	"interwork/phone/audio": {},
 	"interwork/phonetest":   {"interwork/phone/audio"}, // phones that nobody of this project wrote
-	"cmd/p2psip/node":       {"interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
-	"cmd/p2psip":            {"cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/report", "sim/result"},
+	"proxypeer":             {"interwork/flow", "interwork/locate", "interwork/message", "interwork/proxy", "overlay"},
+	"cmd/p2psip/node":       {"proxypeer", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
+	"cmd/p2psip":            {"proxypeer", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/report", "sim/result"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {

@@ -22,7 +22,7 @@ func (p *program) node() *cli.Command {
 		Description: "p2psip node init --overlay overlay.json    join an overlay\n" +
 			"p2psip node                               run; phones register at 127.0.0.1:5060\n" +
 			"p2psip node --sip 0.0.0.0:5060            phones in the whole house, see p2psip user add",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			dataFlag(),
 			&cli.StringSliceFlag{Name: "listen", Usage: "`MULTIADDR` where other nodes reach this one (default: port 5080 everywhere, TCP and QUIC)"},
 			&cli.StringFlag{Name: "sip", Value: node.DefaultSIP, Usage: "`ADDR:PORT` where phones reach this node, UDP and TCP (default: " + node.DefaultSIP + ")"},
@@ -35,7 +35,7 @@ func (p *program) node() *cli.Command {
 			&cli.BoolFlag{Name: "no-lan", Usage: "do not look for nodes in the local network"},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log on standard error, text or json (default: text)"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
-		},
+		}, proxyPeerFlags()...),
 		Action:      p.runNode,
 		Subcommands: []*cli.Command{p.nodeInit(), p.nodeInstall(), p.nodeID()},
 	}
@@ -75,6 +75,12 @@ func (p *program) runNode(c *cli.Context) error {
 		return err
 	}
 	if cfg.TLS, err = listenTLS(c); err != nil {
+		return err
+	}
+	if cfg.ProxyPeer, err = proxyPeer(c, doc, cfg); err != nil {
+		if cfg.TLS != nil {
+			cfg.TLS.Close()
+		}
 		return err
 	}
 	n, err := node.Start(cfg)
@@ -136,6 +142,8 @@ func listenTLS(c *cli.Context) (net.Listener, error) {
 // nodeHint adds what to do to the errors that people meet when they start a node.
 func nodeHint(err error) error {
 	switch {
+	case errors.Is(err, node.ErrNotPermitted):
+		return withHint(err, "ask the overlay's operator for a credential with --role proxy (p2psip overlay issue)")
 	case errors.Is(err, syscall.EADDRINUSE):
 		return withHint(err, "another program uses that port; choose another one with --sip or --listen")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -163,6 +171,9 @@ func (p *program) announce(n *node.Node) {
 	rows = append(rows, []string{"phones register at", strings.Join(sip, ", ")})
 	for i, a := range s.Addrs {
 		rows = append(rows, []string{first(i, "other nodes reach it at"), a})
+	}
+	for i, a := range s.Border.Services {
+		rows = append(rows, []string{first(i, "proxy peer at"), a})
 	}
 	p.ui.Table(rows...)
 	p.ui.Say("\nStop it with Ctrl-C. In another terminal, p2psip status tells how it stands.")

@@ -79,6 +79,7 @@ func (p *program) sayStatus(s *node.Status) {
 	rows = append(rows, []string{"joined", joined},
 		[]string{"neighbours", fmt.Sprintf("%d (%d connected)", s.Table, s.Links)},
 		[]string{"stores for others", plural(s.Stored, "record")})
+	rows = append(rows, borderRows(s.Border)...)
 	p.ui.Table(rows...)
 
 	p.ui.Say("\nPhones:")
@@ -127,4 +128,21 @@ func (p *program) sayStatus(s *node.Status) {
 	for _, pr := range s.Problems {
 		p.ui.Say("  %s\n    hint: %s", pr.What, pr.Hint)
 	}
+}
+
+// borderRows tells how calls leave the overlay and come into it.
+func borderRows(b node.Border) (rows [][]string) {
+	if !b.Role {
+		for i, k := range b.Known {
+			rows = append(rows, []string{first(i, "calls leave through"), k})
+		}
+		return rows
+	}
+	for i, u := range b.Services {
+		rows = append(rows, []string{first(i, "proxy peer at"), u})
+	}
+	return append(rows,
+		[]string{"advertised at", plural(b.Adverts, "node")},
+		[]string{"from outside", fmt.Sprintf("%s, %d for users here, %d limited, %d of scanners", plural(int(b.Requests), "request"), b.Entered, b.Limited, b.Scanners)},
+		[]string{"to outside", fmt.Sprintf("%s, %d without a way, %d places failed, %s", plural(int(b.Left), "request"), b.Refused, b.Failed, plural(b.Conns, "connection"))})
 }

@@ -51,6 +51,9 @@ type Config struct {
 	// Trust says which source addresses of phones need no password, see edge.ParseTrust; "" means loopback.
 	Trust string
 
+	// ProxyPeer, when set, makes the node a proxy peer.
+	ProxyPeer *ProxyPeer
+
 	Control bool // answer questions on a socket in the data directory
 
 	Timing       overlay.Timing
@@ -106,6 +109,13 @@ func ParseSIP(s string) (netip.AddrPort, error) {
 		return ap, fmt.Errorf("%q is not an IP address and port such as %s", s, DefaultSIP)
 	}
 	return ap, nil
+}
+
+func (c Config) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 func (c Config) sip() string {

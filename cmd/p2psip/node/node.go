@@ -16,6 +16,7 @@ import (
 	"p2psip/interwork/proxy"
 	"p2psip/overlay"
 	"p2psip/overlay/datadir"
+	"p2psip/proxypeer"
 )
 
 // Node is a running node. Make one with Start, end it with Close.
@@ -33,6 +34,9 @@ type Node struct {
 	core     *proxy.Core
 	accounts atomic.Pointer[account.Manager] // nil until it has started, and without a data directory
 	control  *control
+	border   *proxypeer.Peer   // nil: the node is no proxy peer
+	finder   *proxypeer.Finder // nil: it is one
+	prepared func()            // ends the search for proxy peers
 
 	once sync.Once
 	err  error
@@ -53,6 +57,9 @@ func Start(c Config) (_ *Node, err error) {
 			n.Close()
 			if n.sockets == nil {
 				closeGiven(c)
+			}
+			if n.border == nil {
+				c.ProxyPeer.close()
 			}
 			if n.overlay == nil && c.Host != nil {
 				c.Host.Close()
@@ -133,6 +140,9 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 		Random: n.random(), Logger: n.log, Trace: n.cfg.Trace, Progress: n.cfg.Progress,
 	}
 	core.Transactions.Timers = n.cfg.Transactions
+	if err := n.openBorder(doc.ID, &core); err != nil {
+		return err
+	}
 	if n.core, err = proxy.New(core); err != nil {
 		return err
 	}
@@ -145,6 +155,9 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	r := &router{layer: n.core.Layer(), peers: n.peers, edge: n.edge, lost: n.peerLost}
 	n.peers.start(r)
 	n.sockets.start(r, n.log)
+	if err := n.startBorder(r); err != nil {
+		return err
+	}
 	return n.startAccounts(doc.ID)
 }
 
@@ -190,6 +203,15 @@ func (n *Node) close() error {
 	var errs []error
 	if n.control != nil {
 		n.control.close()
+	}
+	if n.border != nil {
+		errs = append(errs, n.border.Close()) // withdraws the advertisement while others can still be told
+	}
+	if n.prepared != nil {
+		n.prepared()
+	}
+	if n.finder != nil {
+		n.finder.Close()
 	}
 	if a := n.accounts.Load(); a != nil {
 		a.Close()

@@ -37,6 +37,7 @@ type peers struct {
 	closed  bool
 	total   int
 	nodes   map[overlay.NodeID][]*peerEntry // the first is the one in use
+	stale   map[overlay.NodeID]bool         // connections to be ended before the next stream
 
 	quit  chan struct{}
 	wg    sync.WaitGroup // expire
@@ -47,15 +48,17 @@ type peerEntry struct {
 	node overlay.NodeID
 	flow flow.Flow
 	used time.Time
+	dead bool // its far side does not answer
 }
 
 var (
 	_ proxy.Peers    = (*peers)(nil)
+	_ proxy.Dropper  = (*peers)(nil)
 	_ proxy.Entitled = (*overlay.Member)(nil)
 )
 
 func newPeers(o *overlay.Peer, log *slog.Logger) *peers {
-	return &peers{overlay: o, log: log, nodes: map[overlay.NodeID][]*peerEntry{}, quit: make(chan struct{})}
+	return &peers{overlay: o, log: log, nodes: map[overlay.NodeID][]*peerEntry{}, stale: map[overlay.NodeID]bool{}, quit: make(chan struct{})}
 }
 
 // start begins to accept streams; h is what they deliver into.
@@ -89,16 +92,26 @@ func (p *peers) add(s *overlay.Stream) (flow.Flow, error) {
 		return nil, overlay.ErrClosed
 	case p.total >= maxPeerFlows:
 		return nil, fmt.Errorf("%w: %d", errTooManyPeers, p.total)
-	case len(p.nodes[node]) >= maxPerPeer:
+	case living(p.nodes[node]) >= maxPerPeer:
 		return nil, fmt.Errorf("%w: %d with this one", errTooManyPeers, maxPerPeer)
 	}
 	// The reader that starts here may call forget; it waits for the lock.
 	f := flow.NewPeerFlow(s, flow.Addr{Host: p.overlay.Name()}, flow.Addr{Host: overlay.NodeName(node, id)}, s.Member, p.handler,
 		flow.Options{Logger: p.log})
-	p.nodes[node] = append(p.nodes[node], &peerEntry{node, f, time.Now()})
+	p.nodes[node] = append(p.nodes[node], &peerEntry{node: node, flow: f, used: time.Now()})
 	p.total++
 	p.flows.Add(1)
 	return f, nil
+}
+
+// living counts the flows that are not known to be dead.
+func living(list []*peerEntry) (n int) {
+	for _, e := range list {
+		if !e.dead {
+			n++
+		}
+	}
+	return n
 }
 
 // Living gives the flow to a node if there is one.
@@ -106,6 +119,9 @@ func (p *peers) Living(node overlay.NodeID) (flow.Flow, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.nodes[node] {
+		if e.dead {
+			continue
+		}
 		select {
 		case <-e.flow.Done():
 		default:
@@ -114,6 +130,32 @@ func (p *peers) Living(node overlay.NodeID) (flow.Flow, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Drop gives the connection with a node up: it looks alive, but the node has not answered over it. Streams over it would
+// open without a word of complaint and lead nowhere.
+func (p *peers) Drop(node overlay.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	for _, e := range p.nodes[node] {
+		e.dead = true
+		_ = e.flow.Close()
+	}
+	p.stale[node] = true
+}
+
+// revive ends the connection that Drop gave up, so that the next stream begins with a new one.
+func (p *peers) revive(node overlay.NodeID) {
+	p.mu.Lock()
+	stale := p.stale[node]
+	delete(p.stale, node)
+	p.mu.Unlock()
+	if stale {
+		_ = p.overlay.Disconnect(node)
+	}
 }
 
 // Flow gives the flow to a node, opening a stream if there is none. Calls for one node at a time share one attempt.
@@ -125,6 +167,7 @@ func (p *peers) Flow(ctx context.Context, node overlay.NodeID, addrs []string) (
 		if f, ok := p.Living(node); ok {
 			return f, nil
 		}
+		p.revive(node)
 		s, err := p.overlay.OpenStream(ctx, node, addrs)
 		if err != nil {
 			return nil, err
@@ -191,6 +234,9 @@ func (p *peers) expire() {
 		case <-p.quit:
 			return
 		case now := <-t.C:
+			p.mu.Lock()
+			clear(p.stale) // nobody wanted those again; what is dead ends by itself
+			p.mu.Unlock()
 			for _, e := range p.all() {
 				p.mu.Lock()
 				idle := now.Sub(e.used) > peerIdle

@@ -18,7 +18,10 @@ type router struct {
 	lost  func(overlay.NodeID) // a stream to a node has ended
 }
 
-var _ flow.Handler = (*router)(nil)
+var (
+	_ flow.Handler            = (*router)(nil)
+	_ flow.UnreachableHandler = (*router)(nil)
+)
 
 func (r *router) HandleMessage(f flow.Flow, m sip.Message) {
 	if !f.Edge() {
@@ -26,6 +29,9 @@ func (r *router) HandleMessage(f flow.Flow, m sip.Message) {
 	}
 	r.layer.HandleMessage(f, m)
 }
+
+// HandleUnreachable implements flow.UnreachableHandler.
+func (r *router) HandleUnreachable(f flow.Flow, err error) { r.layer.HandleUnreachable(f, err) }
 
 func (r *router) HandleMalformed(f flow.Flow, e *message.Error) { r.layer.HandleMalformed(f, e) }
 

@@ -43,6 +43,7 @@ type Status struct {
 	Records  []Published      `json:"published"`
 	Calls    []Call           `json:"calls"`
 	Counters Counters         `json:"counters"`
+	Border   Border           `json:"border"`
 	Problems []Problem        `json:"problems"` // what is wrong; empty when all is well
 }
 
@@ -146,6 +147,7 @@ func (n *Node) Status() Status {
 	if a := n.accounts.Load(); a != nil {
 		s.Accounts, accounts = a.Status()
 	}
+	s.Border = n.borderStatus()
 	s.Problems = append(s.Problems, n.problems(&s, cred, doc, now)...)
 	s.Problems = append(s.Problems, accountProblems(s.Accounts, accounts)...)
 	return s
