@@ -39,10 +39,10 @@ type Sender interface {
 	Send(ctx context.Context, req *sip.Request, through ProxyPeer) (*sip.Response, error)
 }
 
-// Config makes a Manager. All but the last four are required.
+// Config makes a Manager. All but DataDir and the last four are required.
 type Config struct {
 	OID     overlay.ID
-	DataDir string
+	DataDir string // "": what the providers asked is forgotten with the process
 	Store   *Store
 
 	// Published says whether the phones of a user are in the overlay now: no account is registered before (draft §4.2 step 1).
@@ -87,8 +87,8 @@ type Manager struct {
 
 // New begins to keep the accounts in the store registered.
 func New(c Config) (*Manager, error) {
-	if c.OID == "" || c.DataDir == "" || c.Store == nil || c.Published == nil || c.Peers == nil || c.Sender == nil {
-		return nil, errors.New("account: OID, DataDir, Store, Published, Peers and Sender are required")
+	if c.OID == "" || c.Store == nil || c.Published == nil || c.Peers == nil || c.Sender == nil {
+		return nil, errors.New("account: OID, Store, Published, Peers and Sender are required")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

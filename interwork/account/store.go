@@ -65,11 +65,30 @@ func Open(dir string, oid overlay.ID) (*Store, error) {
 	return s, s.err
 }
 
+// Fixed makes a store of these accounts, which no file holds and nobody changes.
+func Fixed(oid overlay.ID, list ...Account) (*Store, error) {
+	s := &Store{oid: oid}
+	for _, a := range list {
+		if err := a.Check(oid); err != nil {
+			return nil, err
+		}
+		s.list = append(s.list, a)
+	}
+	slices.SortFunc(s.list, func(a, b Account) int { return strings.Compare(a.AOR, b.AOR) })
+	return s, nil
+}
+
+// errFixed: the accounts are in no file.
+var errFixed = errors.New("accounts cannot be changed without a data directory")
+
 // List gives the accounts, sorted by address, and what is wrong with the file if it cannot be used as it is now. The file
 // is read again when it has changed.
 func (s *Store) List() ([]Account, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.path == "" {
+		return slices.Clone(s.list), nil
+	}
 	st, err := os.Stat(s.path)
 	switch {
 	case err != nil && s.seen == nil && s.err == nil:
@@ -124,6 +143,9 @@ func (s *Store) Remove(aor string) (Account, error) {
 
 // update changes the file under a lock that other processes respect, starting from what it holds now.
 func (s *Store) update(change func([]Account) ([]Account, error)) error {
+	if s.path == "" {
+		return errFixed
+	}
 	lock := flock.New(s.path + ".lock")
 	if err := lock.Lock(); err != nil {
 		return fmt.Errorf("cannot lock %s: %w", s.path, err)
@@ -242,6 +264,9 @@ const seenFile = "accounts.seen.json"
 // loadSeen reads what was seen; a file that makes no sense is forgotten.
 func loadSeen(dir string) map[string]sighting {
 	m := map[string]sighting{}
+	if dir == "" {
+		return m
+	}
 	b, err := datadir.ReadFile(filepath.Join(dir, seenFile), maxFileBytes)
 	if err != nil || json.Unmarshal(b, &m) != nil {
 		return map[string]sighting{}
@@ -250,6 +275,9 @@ func loadSeen(dir string) map[string]sighting {
 }
 
 func saveSeen(dir string, m map[string]sighting) error {
+	if dir == "" {
+		return nil
+	}
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err

@@ -44,19 +44,24 @@ func (s sender) Send(ctx context.Context, req *sip.Request, through account.Prox
 	return s.core.Send(ctx, req, proxy.Target{Node: through.Node, Addrs: through.Addrs})
 }
 
-// startAccounts begins to keep the accounts in the data directory registered.
+// startAccounts begins to keep the accounts registered.
 func (n *Node) startAccounts(oid overlay.ID) (err error) {
-	if n.cfg.DataDir == "" {
-		return nil // nothing is kept, so there are none
+	var store *account.Store
+	if id := n.cfg.Identity; id != nil {
+		if len(id.Accounts) == 0 {
+			return nil // there cannot be any later either
+		}
+		store, err = account.Fixed(oid, id.Accounts...)
+	} else {
+		store, err = account.Open(n.cfg.DataDir, oid)
 	}
-	store, err := account.Open(n.cfg.DataDir, oid)
 	if err != nil {
 		return err
 	}
 	a, err := account.New(account.Config{
 		OID: oid, DataDir: n.cfg.DataDir, Store: store, Published: n.edge.Published,
 		Peers: proxyPeers{n.overlay, n.core.Carries()}, Sender: sender{n.core},
-		Agent: "p2psip", Logger: n.log, Now: n.cfg.Now,
+		Agent: "p2psip", Logger: n.log, Now: n.cfg.Now, Chance: n.chance(),
 	})
 	if err == nil {
 		n.accounts.Store(a)

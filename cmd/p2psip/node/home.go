@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 
+	"p2psip/interwork/account"
 	"p2psip/overlay"
 	"p2psip/overlay/datadir"
 )
@@ -40,6 +41,7 @@ type Identity struct {
 	Document   *overlay.Document   // which overlay it belongs to
 	Credential *overlay.Credential // for which users it speaks
 	Secret     []byte              // 32 bytes nobody else knows: proves flow tokens after a restart
+	Accounts   []account.Account   // of its users with SIP providers
 }
 
 // loadIdentity reads what a data directory holds.

@@ -115,6 +115,21 @@ func (n *Node) random() rand.Source {
 	return rand.NewPCG(n.cfg.Random.Uint64(), n.cfg.Random.Uint64())
 }
 
+// chance gives numbers from 0 to 1, safe for concurrent use; nil for the runtime's.
+func (n *Node) chance() func() float64 {
+	src := n.random()
+	if src == nil {
+		return nil
+	}
+	var mu sync.Mutex
+	r := rand.New(src)
+	return func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return r.Float64()
+	}
+}
+
 // assemble builds what stands between the sockets and the overlay, and opens the doors.
 func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	n.own = n.sockets.addrs()
