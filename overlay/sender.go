@@ -52,7 +52,7 @@ func newSender(h host.Host, protos []protocol.ID, limit time.Duration) *sender {
 
 // SendRequest sends one message and waits for the answer.
 func (s *sender) SendRequest(ctx context.Context, p NodeID, m *pb.Message) (*pb.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := context.WithTimeout(ctx, s.limit-apart(kadTarget(string(p))))
 	defer cancel()
 	s.requests.Add(1)
 	start := time.Now()
@@ -67,7 +67,7 @@ func (s *sender) SendRequest(ctx context.Context, p NodeID, m *pb.Message) (*pb.
 
 // SendMessage sends one message without waiting for an answer.
 func (s *sender) SendMessage(ctx context.Context, p NodeID, m *pb.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := context.WithTimeout(ctx, s.limit-apart(kadTarget(string(p))))
 	defer cancel()
 	_, err := s.exchange(ctx, p, m, false)
 	return err

@@ -2,6 +2,8 @@ package overlay
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
@@ -68,6 +70,12 @@ func (t Timing) withDefaults() Timing {
 		t.Agree = d.Agree
 	}
 	return t
+}
+
+// apart gives up to a microsecond, by the hash of what it is for. Durations that many timers of a node have in common are
+// changed by it, so that the timers of what began together do not end together, in an order that is chance.
+func apart(h [sha256.Size]byte) time.Duration {
+	return time.Duration(binary.BigEndian.Uint64(h[:]) % uint64(time.Microsecond))
 }
 
 // sleep waits for d or until the context ends, and says whether it waited to the end.

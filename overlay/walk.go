@@ -34,6 +34,7 @@ type walk struct {
 	key    string
 	target [32]byte
 	ask    askFunc
+	hedge  time.Duration // Timing.Hedge and up to a microsecond: two walks begun at one instant do not go on at one instant
 
 	list     []*candidate // in the order of their distance to the key
 	index    map[NodeID]*candidate
@@ -89,6 +90,7 @@ func kadDistance(target [32]byte, p NodeID) [32]byte {
 
 func (o *Peer) newWalk(key string, ask askFunc) *walk {
 	w := &walk{o: o, key: key, target: sha256.Sum256([]byte(key)), ask: ask, index: map[NodeID]*candidate{}}
+	w.hedge = o.timing.Hedge + apart(w.target)
 	for _, p := range o.dht.RoutingTable().NearestPeers(kadID(key), o.doc.DHT.BucketSize) {
 		w.add(p, 0, nil)
 	}
@@ -175,7 +177,7 @@ func (w *walk) step(ctx context.Context, replies chan<- walkReply, running *sync
 		if c.state != asking {
 			continue
 		}
-		if left := w.o.timing.Hedge - now.Sub(c.since); left > 0 {
+		if left := w.hedge - now.Sub(c.since); left > 0 {
 			active++
 			next = min(next, left)
 		} else {
@@ -191,7 +193,7 @@ func (w *walk) step(ctx context.Context, replies chan<- walkReply, running *sync
 		c.since = now
 		active++
 		w.asked++
-		next = min(next, w.o.timing.Hedge)
+		next = min(next, w.hedge)
 		running.Add(1)
 		go func() {
 			defer running.Done()

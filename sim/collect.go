@@ -1,24 +1,40 @@
 package sim
 
 import (
-	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
-// Garbage is collected when it is this much, and twice what lives.
+// minGarbage is how much may lie about before it is collected, where less than that is in use. The runtime alone would
+// collect that of a small run many times a second.
 const minGarbage = 256 << 20
 
-// collect takes the place of the runtime's own garbage collector, which would interrupt goroutines in the middle of an
-// instant and change their order. A goroutine that wakes at an instant of its own finds all others waiting.
+// collect makes the collector wait for minGarbage in a small run. In a large one it comes when there is as much garbage as
+// what lives, as always.
 func (r *run) collect() {
-	runtime.GC()
-	living, _, _ := memory()
-	for r.sleep(97_003_331 * time.Nanosecond) {
-		heap, _, _ := memory()
-		if heap < living+max(minGarbage, 2*living) {
-			continue
+	was := 0
+	for {
+		percent := 100
+		if living := living(); living < minGarbage {
+			percent = int(100 * minGarbage / max(living, 1<<20))
 		}
-		runtime.GC()
-		living, _, _ = memory()
+		if percent < was*9/10 || percent > was*11/10 {
+			debug.SetGCPercent(percent)
+			was = percent
+		}
+		if !r.sleep(time.Second + 3331*time.Nanosecond) {
+			return
+		}
 	}
+}
+
+// living gives the bytes that were in use when they were looked through last.
+func living() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	if s[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return s[0].Value.Uint64()
 }

@@ -58,7 +58,7 @@ func (pr probe) run(ctx context.Context, s Scenario, progress func(result.Progre
 	defer runMu.Unlock()
 	defer network.Seeded(s.Seed)()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
-	percent := debug.SetGCPercent(-1) // see collect
+	percent := debug.SetGCPercent(100) // see collect
 	defer debug.SetGCPercent(percent)
 
 	r := newRun(ctx, s)

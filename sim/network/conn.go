@@ -89,7 +89,7 @@ func (c *conn) up() bool {
 func (c *conn) identify() {
 	n := c.host.net
 	trip := n.delay(c.host, c.far, 100) + n.delay(c.far, c.host, 700)
-	n.wheel.after(trip, c.key(), func() {
+	c.after(trip, func() {
 		if c.closed() || c.link.lost.Load() || !n.passes(c.host, c.far) {
 			return // the idle time-out will end it
 		}
@@ -150,6 +150,15 @@ func (c *conn) tell() {
 // key orders this connection's events among those of one instant.
 func (c *conn) key() uint64 { return uint64(c.host.index)<<32 | uint64(c.far.index) }
 
+// tag tells this connection from others between the same hosts; see happening.
+func (c *conn) tag() uint64 { return mix(uint64(c.opened)<<2 | uint64(c.dir)) }
+
+// after has something done that concerns this end alone.
+func (c *conn) after(d time.Duration, do func()) {
+	w := c.host.net.wheel
+	w.at(happening{at: w.now() + int64(d), key: c.key(), tag: c.tag, do: do})
+}
+
 // packet is something on its way from one end of a connection to the other.
 type packet struct {
 	c    *conn
@@ -162,7 +171,7 @@ type packet struct {
 // send lets do happen at the far side when a packet has got there. bytes are counted with the overhead.
 func (c *conn) send(p protocol.ID, bytes int, do func()) {
 	c.host.count.add(p, 0, bytes+c.host.net.c.Overhead)
-	c.carry(packet{c: c, size: func() int { return bytes }, do: do})
+	c.carry(packet{c: c, size: func() int { return bytes }, tag: c.tag, do: do})
 }
 
 // carry takes a packet to the far side. Where the uplink is narrow, packets of one instant leave in an order that does not
@@ -221,8 +230,8 @@ func (l *link) lose() {
 	}
 	for _, c := range l.ends {
 		n := c.host.net
-		h := hash(n.c.Seed, 0x1d1e, c.key(), uint64(n.wheel.now()))
-		n.wheel.after(time.Duration(float64(n.c.IdleTimeout)*(0.5+0.5*unit(h))), c.key(), func() { c.shut() })
+		h := hash(n.c.Seed, 0x1d1e, c.key(), c.tag(), uint64(n.wheel.now()))
+		c.after(time.Duration(float64(n.c.IdleTimeout)*(0.5+0.5*unit(h))), func() { c.shut() })
 	}
 }
 

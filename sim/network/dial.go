@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -57,8 +58,17 @@ func (d *dial) leave() {
 	}
 }
 
-// dial gives a connection to p, the one there is or a new one.
+// dial gives a connection to p, the one there is or a new one. It takes a moment to find out that there will be none, and
+// not the same one for any two peers: so what follows from that happens at instants of their own.
 func (h *Host) dial(ctx context.Context, p peer.ID) (*conn, error) {
+	c, err := h.reach(ctx, p)
+	if errors.Is(err, ErrBackoff) || errors.Is(err, ErrNoAddress) {
+		time.Sleep(time.Microsecond + time.Duration(hashString(string(p))%uint64(time.Microsecond)))
+	}
+	return c, err
+}
+
+func (h *Host) reach(ctx context.Context, p peer.ID) (*conn, error) {
 	if p == h.id {
 		return nil, network.ErrNoConn
 	}
