@@ -49,7 +49,7 @@ func newDemonstration(show demoShow, dir string, count int, log *slog.Logger) *d
 	if count > 8 {
 		d.a, d.b = 3, 8
 	}
-	d.ladder = newLadder(show.say, d.name(d.a), d.name(d.b))
+	d.ladder = newLadder(show.say, 20, "alice", d.name(d.a), d.name(d.b), "bob")
 	return d
 }
 
@@ -123,6 +123,32 @@ func (d *demonstration) run(ctx context.Context) demoResult {
 	return r
 }
 
+// The nodes' columns in the ladder; the phones are outside of them.
+const (
+	left  = 1
+	right = 2
+)
+
+// saw takes a message from the trace of the node in column own. What passes between the two nodes is seen by both; the
+// sender's sight counts.
+func (d *demonstration) saw(own int, e proxy.Event) {
+	outer, other := 0, right
+	if own == right {
+		outer, other = 3, left
+	}
+	from, to := own, outer
+	switch {
+	case e.Flow.Edge() && !e.Out:
+		from, to = outer, own
+	case e.Flow.Edge():
+	case e.Out:
+		to = other
+	default:
+		return // the other node has shown it
+	}
+	d.ladder.add(e.Time, from, to, label(e.Message))
+}
+
 func (d *demonstration) prove(format string, a ...any) {
 	d.proven = append(d.proven, fmt.Sprintf(format, a...))
 }
@@ -182,9 +208,9 @@ func (d *demonstration) startNodes(ctx context.Context) (string, error) {
 		}
 		switch i {
 		case d.a:
-			cfg.Trace = func(e proxy.Event) { d.ladder.saw(left, e) }
+			cfg.Trace = func(e proxy.Event) { d.saw(left, e) }
 		case d.b:
-			cfg.Trace = func(e proxy.Event) { d.ladder.saw(right, e) }
+			cfg.Trace = func(e proxy.Event) { d.saw(right, e) }
 		}
 		n, err := node.Start(cfg)
 		if err != nil {

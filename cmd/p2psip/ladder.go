@@ -7,45 +7,36 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
-
-	"p2psip/interwork/proxy"
 )
 
 // ladder prints the messages of a call as they happen, as people draw them: a column for each element, an arrow for each
-// message. It is fed by the traces of two nodes. What passes between the two is seen by both; the sender's sight counts.
+// message.
 type ladder struct {
 	say   func(format string, a ...any)
-	names [4]string
-	rungs chan rung // nil Time: a flush
+	names []string
+	gap   int // from one column to the next
+	rungs chan rung
 	done  chan struct{}
 
 	mu    sync.Mutex // guards what follows
 	start time.Time
-	shown bool // the steps' messages are wanted now
+	shown bool // messages are wanted now
 	shut  bool
 }
 
-// The nodes' columns; the phones are outside of them.
-const (
-	left  = 1
-	right = 2
-)
-
-const (
-	ladderIndent = 12
-	ladderGap    = 20
-)
+const ladderIndent = 12
 
 // rung is one arrow, or a mark to which the printing has come.
 type rung struct {
 	from, to int
+	both     bool // an arrow at either end
 	label    string
 	at       time.Duration
 	mark     chan struct{}
 }
 
-func newLadder(say func(string, ...any), a, b string) *ladder {
-	l := &ladder{say: say, names: [4]string{"alice", a, b, "bob"}, rungs: make(chan rung, 1024), done: make(chan struct{})}
+func newLadder(say func(string, ...any), gap int, names ...string) *ladder {
+	l := &ladder{say: say, names: names, gap: gap, rungs: make(chan rung, 1024), done: make(chan struct{})}
 	go l.print()
 	return l
 }
@@ -56,9 +47,9 @@ func (l *ladder) begin(title string) {
 	l.start, l.shown = time.Now(), true
 	l.mu.Unlock()
 	l.say("\n%s:", title)
-	head := []byte(strings.Repeat(" ", ladderIndent+3*ladderGap+8))
+	head := []byte(strings.Repeat(" ", ladderIndent+len(l.names)*l.gap))
 	for i, n := range l.names {
-		copy(head[ladderIndent+i*ladderGap-len(n)/2:], n)
+		copy(head[ladderIndent+i*l.gap-len(n)/2:], n)
 	}
 	l.say("%s", strings.TrimRight(string(head), " "))
 }
@@ -73,40 +64,25 @@ func (l *ladder) end() {
 	l.mu.Unlock()
 }
 
-// saw takes a message from the trace of the node in column own. It runs on the node's goroutines: it only takes note.
-func (l *ladder) saw(own int, e proxy.Event) {
-	outer, other := 0, right
-	if own == right {
-		outer, other = 3, left
-	}
-	r := rung{from: own, to: outer, label: label(e.Message)}
-	switch {
-	case e.Flow.Edge() && !e.Out:
-		r.from, r.to = outer, own
-	case e.Flow.Edge():
-	case e.Out:
-		r.to = other
-	default:
-		return // the other node has shown it
-	}
+// add draws a message from one column to another. It only takes note, so it may be called from anywhere.
+func (l *ladder) add(at time.Time, from, to int, label string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.shown || l.shut {
 		return
 	}
-	r.at = e.Time.Sub(l.start)
 	select {
-	case l.rungs <- r:
+	case l.rungs <- rung{from: from, to: to, label: label, at: at.Sub(l.start)}:
 	default: // a flood is not worth watching
 	}
 }
 
-// audio draws what passes beside the nodes.
+// audio draws what passes beside the nodes, between the outermost columns.
 func (l *ladder) audio(text string) {
 	l.mu.Lock()
 	at := time.Since(l.start)
 	l.mu.Unlock()
-	l.rungs <- rung{from: 0, to: 3, label: text, at: at, mark: nil}
+	l.rungs <- rung{from: 0, to: len(l.names) - 1, both: true, label: text, at: at}
 }
 
 // label names a message: "INVITE", "200 OK (BYE)".
@@ -131,29 +107,33 @@ func (l *ladder) print() {
 			close(r.mark)
 			continue
 		}
-		l.say("%s", r.draw())
+		l.say("%s", l.draw(r))
 	}
 }
 
-func (r rung) draw() string {
-	b := []byte(strings.Repeat(" ", ladderIndent+3*ladderGap+1))
-	for i := range 4 {
-		b[ladderIndent+i*ladderGap] = '|'
+func (l *ladder) draw(r rung) string {
+	last := len(l.names) - 1
+	b := []byte(strings.Repeat(" ", ladderIndent+last*l.gap+1))
+	for i := range l.names {
+		b[ladderIndent+i*l.gap] = '|'
 	}
 	copy(b[1:], fmt.Sprintf("%6d ms", r.at.Milliseconds()))
 	lo, hi := min(r.from, r.to), max(r.from, r.to)
-	body := b[ladderIndent+lo*ladderGap+1 : ladderIndent+hi*ladderGap]
+	if lo < 0 || hi > last || lo == hi {
+		return string(b)
+	}
+	body := b[ladderIndent+lo*l.gap+1 : ladderIndent+hi*l.gap]
 	line := byte('-')
-	if hi-lo == 3 {
+	if r.both {
 		line = '='
 	}
 	for i := range body {
 		body[i] = line
 	}
-	if r.from < r.to || hi-lo == 3 {
+	if r.from < r.to || r.both {
 		body[len(body)-1] = '>'
 	}
-	if r.from > r.to || hi-lo == 3 {
+	if r.from > r.to || r.both {
 		body[0] = '<'
 	}
 	text := r.label
@@ -166,7 +146,7 @@ func (r rung) draw() string {
 	return string(b)
 }
 
-// close ends the printing. No trace may come afterwards but is survived.
+// close ends the printing. What comes afterwards is not drawn.
 func (l *ladder) close() {
 	l.mu.Lock()
 	l.shut = true
