@@ -230,10 +230,13 @@ type hostileHost struct {
 
 // wrap gives the host that the production code gets.
 func (n *node) wrap(h *simnet.Host) host.Host {
-	if n.hostile == "" {
-		return h
+	switch {
+	case n.hostile != "":
+		return hostileHost{h, n}
+	case n.r.s.NATClients && n.hidden():
+		return clientHost{h}
 	}
-	return hostileHost{h, n}
+	return h
 }
 
 // SetStreamHandler is part of host.Host.

@@ -169,6 +169,9 @@ func (r *run) search(n *node, p *overlay.Peer, u *user, keep func(*measured)) {
 			return 0
 		}
 		ok := seq(first) > 0
+		if ok && r.s.Connect {
+			r.start(func() { r.connect(n, p, u, first) })
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.hostile.note(wrong, st)
@@ -328,6 +331,7 @@ func (r *run) summarize() {
 		return result.Summarize(samples, width)
 	}
 	out.Lookup, out.Publish, out.Unknown = operation(r.lookups), operation(r.publishes), operation(r.unknowns)
+	out.Connect = operation(r.connects)
 	out.Hostile = r.hostile.summarize(operation)
 	out.Growth = r.growth()
 	if r.calls != nil {

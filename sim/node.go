@@ -149,6 +149,9 @@ func (n *node) up() (*overlay.Peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if full == nil {
+		n.answers(p)
+	}
 	n.mu.Lock()
 	n.host, n.full, n.peer = h, full, p
 	n.mu.Unlock()

@@ -134,6 +134,7 @@ type run struct {
 	lookups    []*measured
 	publishes  []*measured
 	unknowns   []*measured
+	connects   []*measured
 	found      int // guarded by mu: lookups that gave a record
 	fresh      int // guarded by mu: of those, ended with the newest
 	firstFresh int // guarded by mu: of those, began with the newest

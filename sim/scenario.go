@@ -39,6 +39,9 @@ type Scenario struct {
 	Loss      float64
 	Bandwidth int // bytes a second
 	NAT       []NATShare
+	// NATClients keeps nodes to which strangers cannot connect from serving the DHT.
+	NATClients bool
+	Connect    bool // who has found a user opens a stream to that user's node
 
 	Users     int           // spread evenly over the nodes
 	Lookups   float64       // a second, of registered users by random nodes
@@ -177,6 +180,8 @@ var settings = []setting{
 		}
 		return out
 	}},
+	yesNo("nat-clients", "yes: nodes to which strangers cannot connect do not serve the DHT, they only ask", func(s *Scenario) *bool { return &s.NATClients }),
+	yesNo("connect", "yes: who has found a user connects to that user's node", func(s *Scenario) *bool { return &s.Connect }),
 	number("users", "how many users, spread evenly over the nodes", 1, 10*MaxNodes, func(s *Scenario) *int { return &s.Users }),
 	rate("lookups", "lookups of registered users: 10/s", func(s *Scenario) *float64 { return &s.Lookups }),
 	rate("unknown", "lookups of users nobody has", func(s *Scenario) *float64 { return &s.Unknown }),
@@ -260,18 +265,7 @@ var settings = []setting{
 		}
 		return out
 	}},
-	{"stock", "yes: the same network once more with kad-dht's own calls in place of the overlay's", func(s *Scenario, v string) error {
-		if v != "yes" && v != "no" {
-			return errors.New("yes or no is wanted")
-		}
-		s.Stock = v == "yes"
-		return nil
-	}, func(s *Scenario) []string {
-		if s.Stock {
-			return []string{"yes"}
-		}
-		return []string{"no"}
-	}},
+	yesNo("stock", "yes: the same network once more with kad-dht's own calls in place of the overlay's", func(s *Scenario) *bool { return &s.Stock }),
 	number("advertisers", "nodes that offer a role, spread evenly", 0, MaxNodes, func(s *Scenario) *int { return &s.Advertisers }),
 	number("finders", "searches for a node with the role, in each way of finding it", 0, 10_000_000, func(s *Scenario) *int { return &s.Finders }),
 	span("find-time", "over which they search", func(s *Scenario) *time.Duration { return &s.FindTime }),
@@ -285,6 +279,21 @@ var settings = []setting{
 	span("walk", "for a whole search", func(s *Scenario) *time.Duration { return &s.Timing.Walk }),
 	span("linger", "how long a lookup goes on after the first record", func(s *Scenario) *time.Duration { return &s.Timing.Settle }),
 	span("early", "until a record that too few nodes store is published again", func(s *Scenario) *time.Duration { return &s.Timing.Early }),
+}
+
+func yesNo(name, help string, field func(*Scenario) *bool) setting {
+	return setting{name, help, func(s *Scenario, v string) error {
+		if v != "yes" && v != "no" {
+			return errors.New("yes or no is wanted")
+		}
+		*field(s) = v == "yes"
+		return nil
+	}, func(s *Scenario) []string {
+		if *field(s) {
+			return []string{"yes"}
+		}
+		return []string{"no"}
+	}}
 }
 
 func number(name, help string, lo, hi int, field func(*Scenario) *int) setting {
