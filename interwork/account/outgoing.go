@@ -156,10 +156,13 @@ func (m *Manager) Call(req *sip.Request, uri sip.Uri, leaves bool) *Call {
 	case !strings.EqualFold(uri.Host, w.a.uri().Host):
 		c.routes = []string{loose("sip:" + w.a.uri().Host)}
 	}
-	if c.d = m.calls.get(c.key); c.d != nil && c.d.a == &w.a {
-		return c // the phone tries again in the same call
+	id2.any = false                                            // only a realm that has let this account register gets an answer
+	if c.d = m.calls.get(c.key); c.d != nil && c.d.a == &w.a { // the phone tries again in the same call
+		c.d.mu.Lock()
+		c.d.login.id = id2
+		c.d.mu.Unlock()
+		return c
 	}
-	id2.any = false // only a realm that has let this account register gets an answer
 	c.d = &dialog{a: &w.a, login: login{id: id2}}
 	return c
 }

@@ -160,13 +160,14 @@ func (c *Core) admitLeaving(r *request) bool {
 	if r.method == sip.REGISTER {
 		return c.bindsOwn(r)
 	}
-	if !strings.EqualFold(from.Host, r.nextHop().Host) {
+	if next, domain := strings.ToLower(r.nextHop().Host), strings.ToLower(from.Host); next != domain && !strings.HasSuffix(next, "."+domain) {
 		r.onlyTo = from.Host // its servers may stand under other names, as in the routes of a dialog
 	}
 	return from.Host != ""
 }
 
-// bindsOwn says that every Contact of a REGISTER is a user of the overlay whom the sender speaks for.
+// bindsOwn says that every Contact of a REGISTER is a user of the overlay whom the sender speaks for, be it at the address
+// of this proxy peer for a registrar that takes no domain.
 func (c *Core) bindsOwn(r *request) bool {
 	for _, h := range message.Contacts(r.req) {
 		aor, err := c.cfg.OID.AOR(h.Address.User)
