@@ -1,0 +1,452 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/miekg/dns"
+
+	"p2psip/interwork/flow"
+	"p2psip/interwork/locate/zone"
+	"p2psip/interwork/message"
+	"p2psip/interwork/phonetest"
+	"p2psip/interwork/proxy"
+	"p2psip/overlay"
+)
+
+// publicWorld is what is outside an overlay: a name server, a provider (Kamailio) with a registrar that asks for digest, and
+// the public sockets of two proxy peers.
+type publicWorld struct {
+	t        *testing.T
+	dns      string // the name server
+	provider netip.AddrPort
+	peers    [2]netip.AddrPort
+
+	mu      sync.Mutex // guards queries
+	queries []string
+}
+
+// providerConfig is Kamailio as provider.example: everybody's password is "secret", and whoever is not here is looked for by
+// RFC 3263.
+const providerConfig = `#!KAMAILIO
+debug=0
+log_stderror=yes
+children=2
+tcp_children=1
+auto_aliases=no
+alias="provider.example"
+listen=udp:%[1]s
+listen=tcp:%[1]s
+dns_cache_init=yes
+use_dns_failover=yes
+dns_srv_lb=yes
+dns_retr_time=1
+dns_retr_no=2
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "auth.so"
+modparam("tm", "fr_timer", 2000)
+request_route {
+	if (!mf_process_maxfwd_header("70")) { sl_send_reply("483", "Too Many Hops"); exit; }
+	if (is_method("CANCEL")) { if (t_check_trans()) { t_relay(); } exit; }
+	if (has_totag()) {
+		if (loose_route()) { t_relay(); exit; }
+		if (is_method("ACK")) { if (t_check_trans()) { t_relay(); } exit; }
+		if ($rd != "provider.example") { t_relay(); exit; }
+		sl_send_reply("404", "Not Here"); exit;
+	}
+	t_check_trans();
+	if (is_method("REGISTER")) {
+		if (!pv_www_authenticate("provider.example", "secret", "0")) { www_challenge("provider.example", "0"); exit; }
+		save("location"); exit;
+	}
+	remove_hf("Route");
+	record_route();
+	if ($rd == "provider.example") {
+		if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }
+	}
+	t_relay();
+}
+`
+
+func freePort(t *testing.T, host string) netip.AddrPort {
+	t.Helper()
+	for range 50 {
+		pc, err := net.ListenPacket("udp", host+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ap := pc.LocalAddr().(*net.UDPAddr).AddrPort()
+		ln, err := net.Listen("tcp", ap.String())
+		pc.Close()
+		if err == nil {
+			ln.Close()
+			return ap
+		}
+	}
+	t.Fatal("no free port")
+	return netip.AddrPort{}
+}
+
+// newPublicWorld starts name server and provider. Kamailio reads /etc/resolv.conf, so it gets one of its own in a mount
+// namespace.
+func newPublicWorld(t *testing.T) *publicWorld {
+	t.Helper()
+	path := phonetest.Need(t, "kamailio")
+	unshare := phonetest.Need(t, "unshare")
+	w := &publicWorld{t: t}
+	w.provider = freePort(t, "127.0.0.1")
+	w.peers = [2]netip.AddrPort{freePort(t, "127.0.0.31"), freePort(t, "127.0.0.32")}
+	z, err := zone.Parse(fmt.Sprintf(`
+$ORIGIN provider.example.
+@ 60 SOA ns.provider.example. hostmaster.provider.example. 1 3600 600 86400 60
+@ 60 NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
+@ 60 NAPTR 20 50 "s" "SIP+D2T" "" _sip._tcp
+_sip._udp 60 SRV 10 10 %d proxy
+_sip._tcp 60 SRV 10 10 %d proxy
+proxy 60 A 127.0.0.1
+$ORIGIN p2psip.example.
+@ 60 SOA ns.p2psip.example. hostmaster.p2psip.example. 1 3600 600 86400 60
+@ 60 NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
+_sip._udp 60 SRV 10 10 %d pp1
+_sip._udp 60 SRV 20 10 %d pp2
+pp1 60 A 127.0.0.31
+pp2 60 A 127.0.0.32
+`, w.provider.Port(), w.provider.Port(), w.peers[0].Port(), w.peers[1].Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Kamailio asks at port 53 and nowhere else.
+	var pc net.PacketConn
+	for last := 54; last < 80; last++ {
+		w.dns = fmt.Sprintf("127.0.0.%d", last)
+		if pc, err = net.ListenPacket("udp", w.dns+":53"); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		if os.Getenv(phonetest.RequirePeers) == "1" {
+			t.Fatalf("the provider's name server needs port 53: %v", err)
+		}
+		t.Skipf("the provider's name server needs port 53 of a loopback address (run as root, or with CAP_NET_BIND_SERVICE): %v", err)
+	}
+	ln, err := net.Listen("tcp", w.dns+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := zone.Serve(pc, ln, z, func(_ string, q dns.Question) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.queries = append(w.queries, dns.TypeToString[q.Qtype]+" "+strings.ToLower(q.Name))
+	})
+	t.Cleanup(func() { s.Close() })
+
+	dir := t.TempDir()
+	config, resolv := filepath.Join(dir, "kamailio.cfg"), filepath.Join(dir, "resolv.conf")
+	if err := os.WriteFile(config, fmt.Appendf(nil, providerConfig, w.provider), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(resolv, []byte("nameserver "+w.dns+"\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(unshare, "-rm", "sh", "-c", `mount --bind "$1" /etc/resolv.conf && shift && exec "$@"`, "sh", resolv,
+		path, "-DD", "-E", "-f", config, "-Y", dir, "-w", dir, "-m", "64", "-M", "8")
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("Kamailio said:\n%s", said.Bytes())
+		}
+	})
+	probe, err := net.Dial("udp", w.provider.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probe.Close()
+	for range 100 {
+		_, _ = fmt.Fprintf(probe, "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bKp;rport\r\nMax-Forwards: 0\r\n"+
+			"From: <sip:a@x>;tag=1\r\nTo: <sip:x>\r\nCall-ID: probe\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", probe.LocalAddr())
+		_ = probe.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := probe.Read(make([]byte, 2000)); err == nil {
+			return w
+		}
+		time.Sleep(50 * time.Millisecond) // until then its port is closed
+	}
+	t.Fatal("Kamailio does not answer")
+	return nil
+}
+
+// asked gives what the name server has been asked for, each once, in order.
+func (w *publicWorld) asked() (out []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, q := range w.queries {
+		if !slices.Contains(out, q) {
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+// trace is what one element of the network has seen, as lines such as "in peer INVITE" and "out public 200 INVITE".
+type trace struct {
+	name string
+	log  *traceLog
+}
+
+// traceLog has the traces of all elements in the order in which things happened.
+type traceLog struct {
+	mu    sync.Mutex // guards lines
+	lines []traceLine
+}
+
+type traceLine struct {
+	text string // "pp1 in peer INVITE"
+	m    string
+}
+
+func (tr trace) event(e proxy.Event) {
+	kind := [...]string{"phone", "node", "outside"}[flow.KindOf(e.Flow)]
+	dir := "in from "
+	if e.Out {
+		dir = "out to "
+	}
+	what := ""
+	switch m := e.Message.(type) {
+	case *sip.Request:
+		what = string(m.Method)
+	case *sip.Response:
+		what = fmt.Sprintf("%d %s", m.StatusCode, m.CSeq().MethodName)
+	}
+	tr.log.mu.Lock()
+	defer tr.log.mu.Unlock()
+	tr.log.lines = append(tr.log.lines, traceLine{tr.name + " " + dir + kind + ": " + what, string(message.Bytes(e.Message))})
+}
+
+// follows looks for steps in the order in which they have to have happened, and gives the message of each.
+func (l *traceLog) follows(t *testing.T, steps ...string) (messages []string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := 0
+	for _, s := range steps {
+		from := at
+		for at < len(l.lines) && l.lines[at].text != s {
+			at++
+		}
+		if at == len(l.lines) {
+			var all []string
+			for _, e := range l.lines {
+				all = append(all, e.text)
+			}
+			t.Fatalf("step %q is missing after %d of\n%s", s, from, strings.Join(all, "\n"))
+		}
+		messages = append(messages, l.lines[at].m)
+		at++
+	}
+	return messages
+}
+
+// crossing checks every message that was exchanged with the public side: no address of ours in Record-Route or Contact.
+func (l *traceLog) crossing(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, e := range l.lines {
+		if !strings.Contains(e.text, "out to outside") {
+			continue
+		}
+		for _, line := range strings.Split(e.m, "\r\n") {
+			name, value, _ := strings.Cut(line, ":")
+			switch {
+			case name == "Record-Route" && !strings.Contains(value, "<sip:p2psip.example;lr>") && !strings.Contains(value, "127.0.0.1"),
+				(name == "Record-Route" || name == "Contact") && (strings.Contains(value, "127.0.0.3") || strings.Contains(value, ".p2psip.example")),
+				name == "Contact" && !strings.Contains(value, "@p2psip.example"):
+				t.Errorf("%s shows %s", e.text, line)
+			}
+			if name == "Record-Route" {
+				n++
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("nothing was recorded")
+	}
+}
+
+// borderWorld is an overlay with alice's node and two proxy peers, beside a public world.
+type borderWorld struct {
+	*universe
+	out  *publicWorld
+	log  *traceLog
+	node *Node
+	pp   [2]*Node
+}
+
+func newBorderWorld(t *testing.T) *borderWorld {
+	t.Helper()
+	phonetest.Need(t, "baresip")
+	w := &borderWorld{universe: newUniverse(t), out: newPublicWorld(t), log: &traceLog{}}
+	for i := range w.pp {
+		dir := t.TempDir()
+		id, err := Install(dir, w.authority.Document(), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cred, err := w.authority.Issue(id, nil, []overlay.Role{overlay.RoleProxy}, 24*time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := InstallCredential(dir, cred.PEM(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		c := w.config(dir)
+		c.Trace = trace{fmt.Sprintf("pp%d", i+1), w.log}.event
+		c.ProxyPeer = &ProxyPeer{DNS: []string{w.out.dns}}
+		for _, tr := range []string{"udp", "tcp"} {
+			s, err := OpenPublic(tr+":"+w.out.peers[i].String(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.ProxyPeer.Sockets = append(c.ProxyPeer.Sockets, s)
+		}
+		w.pp[i] = w.start(c)
+	}
+	c := w.config(w.home("alice"))
+	c.Trace = trace{"node", w.log}.event
+	w.node = w.start(c)
+	return w
+}
+
+// phones starts alice's phone at her node and carol's at the provider, both registered.
+func (w *borderWorld) phones(ctx context.Context) (alice, carol *phonetest.Baresip) {
+	w.t.Helper()
+	alice = phonetest.StartBaresip(w.t, phonetest.BaresipConfig{AOR: "sip:alice@" + testID, Proxy: w.node.SIP().String()})
+	carol = phonetest.StartBaresip(w.t, phonetest.BaresipConfig{AOR: "sip:carol@provider.example", Proxy: w.out.provider.String(), AuthUser: "carol", Password: "secret"})
+	for _, p := range []*phonetest.Baresip{alice, carol} {
+		if err := p.Register(ctx); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return alice, carol
+}
+
+// established has one phone call another, and gives both ends of the call.
+func established(t *testing.T, ctx context.Context, from, to *phonetest.Baresip, uri string) (out, in *phonetest.BaresipCall) {
+	t.Helper()
+	out = from.Dial(ctx, uri)
+	in, err := to.WaitIncoming(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Accept(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.WaitEstablished(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return out, in
+}
+
+// TestFlowOutbound is §5.2 of the draft, steps (5) to (9) and what follows, with Kamailio as carol's provider: alice's node
+// finds a proxy peer, which finds the provider by RFC 3263 and records the overlay in the route.
+func TestFlowOutbound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	w := newBorderWorld(t)
+	ctx := testContext(t)
+	alice, carol := w.phones(ctx)
+	out, in := established(t, ctx, alice, carol, "sip:carol@provider.example")
+
+	// (5) and (6), the search for proxy peers, leave their trace in what the node knows.
+	known := w.node.Status().Border.Known
+	if len(known) == 0 {
+		t.Fatal("the node knows no proxy peer")
+	}
+	first, name := w.pp[0], "pp1"
+	if known[0] == w.pp[1].ID().String() {
+		first, name = w.pp[1], "pp2"
+	}
+	ms := w.log.follows(t, "node in from phone: INVITE",
+		"node out to node: INVITE", name+" in from node: INVITE", // (7)
+		name+" out to outside: INVITE", // (8); (9) is Kamailio's
+		name+" in from outside: 200 INVITE", name+" out to node: 200 INVITE", "node out to phone: 200 INVITE")
+	if !strings.Contains(ms[3], "\r\nRecord-Route: <sip:p2psip.example;lr>\r\n") || !strings.Contains(ms[3], "Contact: <sip:alice@p2psip.example;gr=") {
+		t.Errorf("(8) INVITE:\n%s", ms[3])
+	}
+	// baresip copies its transport into the URI that it dials, so there is no NAPTR to ask for (RFC 3263 §4.1).
+	if q := w.out.asked(); !slices.Contains(q, "SRV _sip._udp.provider.example.") {
+		t.Errorf("the name server was asked for %q", q)
+	}
+
+	// The proxy peer of the call ends; carol hangs up through the other one.
+	if err := first.Close(); err != nil {
+		t.Log(err)
+	}
+	if err := in.Hangup(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.WaitClosed(ctx); err != nil {
+		t.Errorf("carol's BYE: %v", err)
+	}
+	w.log.crossing(t)
+}
+
+// TestFlowInbound is §5.3: carol's provider resolves the overlay's identifier and sends her INVITE to a proxy peer, which
+// brings it to alice's node; the proxy peer ends, and alice hangs up through the other one.
+func TestFlowInbound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	w := newBorderWorld(t)
+	ctx := testContext(t)
+	alice, carol := w.phones(ctx)
+	out, in := established(t, ctx, carol, alice, "sip:alice@"+testID)
+	ms := w.log.follows(t, "pp1 in from outside: INVITE", // (1): SRV prefers it
+		"pp1 out to node: INVITE", "node in from node: INVITE", "node out to phone: INVITE", // (2) and (3)
+		"node in from phone: 200 INVITE", "node out to node: 200 INVITE", "pp1 out to outside: 200 INVITE")
+	if !strings.Contains(ms[6], "\r\nRecord-Route: <sip:p2psip.example;lr>\r\n") || !strings.Contains(ms[6], "Contact: <sip:alice@p2psip.example;gr=") {
+		t.Errorf("200 INVITE:\n%s", ms[6])
+	}
+	if q := w.out.asked(); !slices.Contains(q, "SRV _sip._udp.p2psip.example.") {
+		t.Errorf("the name server was asked for %q", q)
+	}
+	if err := w.pp[0].Close(); err != nil {
+		t.Log(err)
+	}
+	if err := in.Hangup(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.WaitClosed(ctx); err != nil {
+		t.Errorf("alice's BYE: %v", err)
+	}
+	w.log.follows(t, "node in from phone: BYE", "node out to node: BYE", "pp2 in from node: BYE", "pp2 out to outside: BYE")
+	w.log.crossing(t)
+}
