@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"interwork/transaction/transactiontest": {"interwork/flow", "interwork/message"},
 	"interwork/locate":                      {}, // RFC 3263 knows no overlay
 	"interwork/locate/zone":                 {},
+	"interwork/locate/locatetest":           {"interwork/phonetest"}, // name servers that nobody of this project wrote
 	"interwork/proxy":                       {"interwork", "interwork/transaction", "interwork/flow", "interwork/message", "overlay"},
 	"interwork/account":                     {"interwork/authparam", "interwork/message", "overlay", "overlay/datadir"},
 	// edge stands beside proxy's core and above its types: it is what the core asks about phones.
@@ -32,8 +33,9 @@ var allowed = map[string][]string{
 	"interwork/phone/audio": {},
 	"interwork/phonetest":   {"interwork/phone/audio"}, // phones that nobody of this project wrote
 	"proxypeer":             {"interwork/flow", "interwork/locate", "interwork/message", "interwork/proxy", "overlay"},
-	"cmd/p2psip/node":       {"proxypeer", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
-	"cmd/p2psip":            {"proxypeer", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/report", "sim/result"},
+	"proxypeer/policy":      {"proxypeer", "interwork/flow", "interwork/locate", "interwork/proxy"},
+	"cmd/p2psip/node":       {"proxypeer", "proxypeer/policy", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
+	"cmd/p2psip":            {"proxypeer", "proxypeer/policy", "interwork/locate", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/report", "sim/result"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {

@@ -1,0 +1,106 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
+	"p2psip/interwork/locate"
+	"p2psip/interwork/proxy"
+	"p2psip/proxypeer"
+)
+
+// Locator is RFC 3263 in both directions; locate.Locator implements it.
+type Locator interface {
+	LocateFor(ctx context.Context, uri sip.Uri, need locate.Need) (locate.Result, error)
+	Sources(ctx context.Context, domain string) (locate.Sources, error)
+}
+
+var _ Locator = (*locate.Locator)(nil)
+
+// isUnknown says that the DNS did not say, as opposed to "there is none".
+func isUnknown(err error) bool {
+	return errors.Is(err, locate.ErrDNS) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// Attempt is one route of a decision, tried.
+type Attempt struct {
+	Route  Route
+	Result locate.Result
+	Err    error
+}
+
+// Follow tries the routes of a decision in order until one leads somewhere, and gives all that were tried; the last one is
+// the one to take if its Err is nil. A route is passed over only if the DNS says that there is nothing: what it fails to say
+// is no reason to send a call elsewhere.
+func (d Decision) Follow(ctx context.Context, l Locator) []Attempt {
+	var tried []Attempt
+	for _, r := range d.Routes {
+		res, err := l.LocateFor(ctx, r.URI, r.Need)
+		tried = append(tried, Attempt{r, res, err})
+		if !errors.Is(err, locate.ErrNoService) && !errors.Is(err, locate.ErrNoSuchDomain) && !errors.Is(err, locate.ErrNoAddress) {
+			break
+		}
+	}
+	return tried
+}
+
+// Enforcer is the policy of a proxypeer.Peer.
+type Enforcer struct {
+	File    *File
+	Locator Locator
+}
+
+var _ proxypeer.Policy = (*Enforcer)(nil)
+
+// Outbound implements proxypeer.Policy.
+func (e *Enforcer) Outbound(ctx context.Context, uri sip.Uri, _ *sip.Request) (proxypeer.Way, error) {
+	d := e.File.Policy().Outbound(uri)
+	if !d.Allowed {
+		return proxypeer.Way{}, d.refusal()
+	}
+	tried := d.Follow(ctx, e.Locator)
+	last := tried[len(tried)-1]
+	// An error comes up again, from the cache, where the Peer locates this way, and is answered there.
+	return proxypeer.Way{URI: last.Route.URI, Need: last.Route.Need, Subjects: last.Route.Subjects}, nil
+}
+
+// Inbound implements proxypeer.Policy.
+func (e *Enforcer) Inbound(ctx context.Context, f flow.Flow, req *sip.Request) error {
+	from := req.From()
+	if from == nil {
+		return &proxy.Refusal{Status: 400, Reason: "Bad Request", Warning: "no From"}
+	}
+	source, _ := netip.ParseAddr(f.Remote().Host)
+	d := e.File.Policy().Inbound(from.Address, source, names(f))
+	if d.CheckSource {
+		d = d.WithSources(e.Locator.Sources(ctx, d.Domain))
+	}
+	if !d.Allowed {
+		return d.refusal()
+	}
+	return nil
+}
+
+// names are those in the certificate of a TLS connection, nil for another flow.
+func names(f flow.Flow) []string {
+	if f.Transport() != flow.TransportTLS {
+		return nil
+	}
+	list := []string{}
+	if peer, ok := f.Peer().(flow.TLSPeer); ok && len(peer.Certificates) > 0 {
+		list = append(list, proxypeer.Identities(peer.Certificates[0])...)
+	}
+	return list
+}
+
+func (d *Decision) refusal() error {
+	reason := "Forbidden"
+	if d.Status == 503 {
+		reason = "Name Servers Silent"
+	}
+	return &proxy.Refusal{Status: d.Status, Reason: reason, Warning: d.Reason}
+}

@@ -1,0 +1,361 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/miekg/dns"
+
+	"p2psip/interwork/locate"
+	"p2psip/interwork/locate/zone"
+	"p2psip/interwork/proxy"
+)
+
+const example = `
+[default]
+routing_domain = "clearing.test"
+
+[[domain]]
+names = ["acme.test", "*.acme.test"]
+description = "our supplier"
+aliases = ["acme-corp.test"]
+
+[[domain]]
+names = ["closed.acme.test"]
+enabled = false
+
+[[domain]]
+names = ["secure.test"]
+require_tls = true
+subjects = ["edge.secure.test"]
+federation_srv = true
+
+[[domain]]
+names = ["trusted.test"]
+trusted = ["192.0.2.0/28", "2001:db8::5"]
+
+[[domain]]
+names = ["checked.test", "wrong.test", "unknown.test"]
+trusted = ["198.51.100.1"]
+check_source = true
+
+[[domain]]
+names = ["oneway.test"]
+inbound = false
+
+[[domain]]
+names = ["hop.test"]
+next_hop = "sbc.hop.test"
+
+[[domain]]
+names = ["port.test"]
+port = 5088
+
+[[domain]]
+names = ["hosted.test", "own.test", "clearing.test"]
+hosted = true
+
+[[domain]]
+names = ["strict.test"]
+transports = ["udp"]
+
+[[route]]
+to = ".test.domaina.*"
+next_hop = "edge.domaina.test"
+
+[[route]]
+to = "plain.test"
+next_hop = "192.0.2.44"
+transport = "udp"
+
+[[route]]
+to = "strict.test"
+next_hop = "edge.strict.test"
+`
+
+func uri(s string) sip.Uri {
+	var u sip.Uri
+	if err := sip.ParseUri(s, &u); err != nil {
+		panic(err)
+	}
+	return u
+}
+
+func read(t testing.TB, text string) *Policy {
+	t.Helper()
+	p, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// ways writes the routes of a decision on one line.
+func ways(d Decision) string {
+	var list []string
+	for _, r := range d.Routes {
+		s := r.Kind + " " + r.URI.String()
+		if len(r.Need.Transports) > 0 {
+			s += " " + strings.Join(r.Need.Transports, ",")
+		}
+		if r.Need.ServicesOnly {
+			s += " SRV"
+		}
+		if r.Need.Federation {
+			s += " federation"
+		}
+		if r.Subjects != nil {
+			s += " as " + strings.Join(r.Subjects, ",")
+		}
+		list = append(list, s)
+	}
+	return strings.Join(list, "; ")
+}
+
+func TestOutbound(t *testing.T) {
+	p := read(t, example)
+	for _, c := range []struct {
+		uri, ways, rule string
+	}{
+		{"sip:carol@example.test", "DNS sip:carol@example.test", "[default]"},
+		{"sip:carol@acme.test", "DNS sip:carol@acme.test", "domain acme.test (line 5)"},
+		{"sip:carol@ACME.test.", "DNS sip:carol@ACME.test.", "domain acme.test (line 5)"},
+		{"sip:carol@a.b.acme.test", "DNS sip:carol@a.b.acme.test", "domain acme.test (line 5)"},
+		{"sip:carol@evilacme.test", "DNS sip:carol@evilacme.test", "[default]"},
+		{"sip:carol@acme.test.evil.test", "DNS sip:carol@acme.test.evil.test", "[default]"},
+		{"sip:carol@acme-corp.test", "DNS sip:carol@acme.test", "domain acme.test (line 5)"},
+		{"sip:carol@x.acme-corp.test", "DNS sip:carol@x.acme-corp.test", "[default]"},
+		{"sip:carol@closed.acme.test", "", "domain closed.acme.test (line 10)"},
+		{"sip:carol@secure.test", "DNS sip:carol@secure.test TLS federation as edge.secure.test", "domain secure.test (line 14)"},
+		{"sip:192.0.2.1", "DNS sip:192.0.2.1", "[default]"},
+		// A next hop, port 5060 if none is said; in its stead the DNS; behind it the domain at a port of its own.
+		{"sip:carol@hop.test", "static sip:sbc.hop.test:5060 as hop.test,sbc.hop.test", "domain hop.test (line 33)"},
+		{"sips:carol@hop.test", "static sips:sbc.hop.test:5061 as hop.test,sbc.hop.test", "domain hop.test (line 33)"},
+		{"sip:carol@port.test", "DNS sip:carol@port.test SRV; DNS sip:port.test:5088", "domain port.test (line 37)"},
+		{"sip:carol@port.test:5066", "DNS sip:carol@port.test:5066 SRV", "domain port.test (line 37)"},
+		// Static routes, in both forms.
+		{"sip:carol@domaina.test", "static sip:edge.domaina.test:5061;transport=tls TLS as domaina.test,edge.domaina.test", "[default]"},
+		{"sip:carol@x.domaina.test", "static sip:edge.domaina.test:5061;transport=tls TLS as x.domaina.test,edge.domaina.test", "[default]"},
+		{"sips:carol@domaina.test", "static sips:edge.domaina.test:5061 TLS as domaina.test,edge.domaina.test", "[default]"},
+		{"sip:carol@evildomaina.test", "DNS sip:carol@evildomaina.test", "[default]"},
+		{"sip:carol@plain.test", "static sip:192.0.2.44:5060;transport=udp UDP as plain.test,192.0.2.44", "[default]"},
+		{"sip:carol@strict.test", "", "domain strict.test (line 45)"}, // the route is TLS, the entry says UDP
+		// Four steps.
+		{"sip:carol@hosted.test", "DNS sip:carol@hosted.test SRV; DNS sip:carol@clearing.test as clearing.test,hosted.test", "domain hosted.test (line 41)"},
+		{"sip:carol@clearing.test", "DNS sip:carol@clearing.test", "domain hosted.test (line 41)"},
+	} {
+		d := p.Outbound(uri(c.uri))
+		if got := ways(d); got != c.ways || d.Rule != c.rule || d.Allowed != (c.ways != "") || d.Reason == "" || !d.Allowed && d.Status != 403 {
+			t.Errorf("%s:\n %s by %s (%s, %d), want\n %s by %s", c.uri, got, d.Rule, d.Reason, d.Status, c.ways, c.rule)
+		}
+	}
+	// A static route of the routing domain comes before its SRV records, and behind those of the domain itself.
+	p = read(t, example+"\n[[route]]\nto = \"clearing.test\"\nnext_hop = \"192.0.2.9:5070\"\n")
+	if got := ways(p.Outbound(uri("sip:carol@hosted.test"))); got != "DNS sip:carol@hosted.test SRV; static sip:192.0.2.9:5070;transport=tls TLS as hosted.test,192.0.2.9" {
+		t.Error(got)
+	}
+	var none Policy
+	if d := none.Outbound(uri("sip:carol@example.test")); !d.Allowed || d.Rule != "no policy file" {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestWildcards(t *testing.T) {
+	for _, c := range []struct {
+		pattern string
+		yes, no []string
+	}{
+		{"acme.com", []string{"acme.com"}, []string{"a.acme.com", "evilacme.com", "com", "acme.com.evil.test"}},
+		{"*.acme.com", []string{"a.acme.com", "b.a.acme.com"}, []string{"acme.com", "evilacme.com", "a.evilacme.com", "acme.com.au"}},
+		{".com.acme.*", []string{"acme.com", "a.acme.com"}, []string{"evilacme.com", "com", "acme.com.evil.test", "acme.net"}},
+	} {
+		var d destination
+		if err := d.UnmarshalText([]byte(c.pattern)); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range c.yes {
+			if !d.matches(labels(s)) {
+				t.Errorf("%s does not match %s", c.pattern, s)
+			}
+		}
+		for _, s := range c.no {
+			if d.matches(labels(s)) {
+				t.Errorf("%s matches %s", c.pattern, s)
+			}
+		}
+	}
+}
+
+func TestInbound(t *testing.T) {
+	p := read(t, example)
+	public := []string{"example.test"}
+	for _, c := range []struct {
+		from, source string
+		names        []string
+		want         string // yes, no or ask
+		reason       string
+	}{
+		{"sip:carol@example.test", "192.0.2.1", nil, "yes", ""},
+		{"sip:carol@acme.test", "192.0.2.1", public, "yes", ""},
+		{"sip:carol@closed.acme.test", "192.0.2.1", nil, "no", "switched off"},
+		{"sip:carol@oneway.test", "192.0.2.1", nil, "no", "not allowed"},
+		{"sip:carol@secure.test", "192.0.2.1", nil, "no", "TLS"},
+		{"sip:carol@secure.test", "192.0.2.1", []string{}, "no", "certificate"},
+		{"sip:carol@secure.test", "192.0.2.1", []string{"evil.test", "secure.test"}, "no", "has to show one for edge.secure.test"},
+		{"sip:carol@secure.test", "192.0.2.1", []string{"evil.test", "sip:EDGE.secure.test"}, "yes", ""},
+		{"sip:carol@trusted.test", "192.0.2.15", nil, "yes", "trusted"},
+		{"sip:carol@trusted.test", "::ffff:192.0.2.15", nil, "yes", "trusted"},
+		{"sip:carol@trusted.test", "2001:db8::5", nil, "yes", "trusted"},
+		{"sip:carol@trusted.test", "192.0.2.16", nil, "no", "not among"},
+		{"sip:carol@checked.test", "198.51.100.1", nil, "yes", "trusted"},
+		{"sip:carol@checked.test", "192.0.2.1", nil, "ask", ""},
+	} {
+		d := p.Inbound(uri(c.from), netip.MustParseAddr(c.source), c.names)
+		got := "no"
+		switch {
+		case d.CheckSource:
+			got = "ask"
+		case d.Allowed:
+			got = "yes"
+		}
+		if got != c.want || !strings.Contains(d.Reason, c.reason) || d.CheckSource && d.Allowed {
+			t.Errorf("%s from %s with %q: %s, %q; want %s, %q", c.from, c.source, c.names, got, d.Reason, c.want, c.reason)
+		}
+	}
+	// What is not listed is closed when [default] says so, and what is listed is open.
+	p = read(t, "[default]\ninbound = false\noutbound = false\n[[domain]]\nnames = [\"friend.test\"]\n")
+	for from, want := range map[string]bool{"sip:a@friend.test": true, "sip:a@stranger.test": false} {
+		if d := p.Inbound(uri(from), netip.MustParseAddr("192.0.2.1"), nil); d.Allowed != want {
+			t.Errorf("%+v", d)
+		}
+		if d := p.Outbound(uri(from)); d.Allowed != want {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
+// world is a public DNS with a log.
+type world struct {
+	zone *zone.Zone
+	mu   sync.Mutex
+	log  []string // guarded by mu
+}
+
+func (w *world) Exchange(ctx context.Context, s netip.AddrPort, network string, q *dns.Msg) (*dns.Msg, error) {
+	w.mu.Lock()
+	w.log = append(w.log, locate.Question{Name: q.Question[0].Name, Type: q.Question[0].Qtype}.String())
+	w.mu.Unlock()
+	if strings.HasSuffix(q.Question[0].Name, "unknown.test.") {
+		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure), nil
+	}
+	return w.zone.Exchange(ctx, s, network, q)
+}
+
+func publicDNS(t testing.TB) (*world, *locate.Locator) {
+	t.Helper()
+	z, err := zone.Parse(`test. 60 SOA ns.test. hostmaster.test. 1 3600 600 86400 60
+		clearing.test. A 192.0.2.80
+		_sip._udp.clearing.test. SRV 1 1 5060 c.clearing.test.
+		c.clearing.test. A 192.0.2.81
+		hosted.test. A 192.0.2.82
+		own.test. A 192.0.2.83
+		_sip._udp.own.test. SRV 1 1 5060 s.own.test.
+		s.own.test. A 192.0.2.84
+		port.test. A 192.0.2.85
+		checked.test. A 192.0.2.86
+		edge.domaina.test. A 192.0.2.87`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{zone: z}
+	r, err := locate.NewResolver(locate.ResolverConfig{Servers: []string{"192.0.2.53"}, Exchanger: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := locate.New(locate.Config{Resolver: r, Parallel: 1, Family: locate.OnlyIPv4, Transports: []string{locate.UDP, locate.TLS}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, l
+}
+
+// TestFourSteps: static(host), SRV(host), static(default), SRV(default), by what is asked of the DNS and in which order.
+func TestFourSteps(t *testing.T) {
+	const routed = "\n[[route]]\nto = \"clearing.test\"\nnext_hop = \"192.0.2.9:5070\"\ntransport = \"udp\"\n"
+	for _, c := range []struct {
+		file, uri, target, asked string
+	}{
+		{example, "sip:hosted.test", "UDP 192.0.2.81:5060",
+			"NAPTR hosted.test, SRV _sip._udp.hosted.test, SRV _sips._tcp.hosted.test, NAPTR clearing.test, SRV _sip._udp.clearing.test, SRV _sips._tcp.clearing.test"},
+		{example, "sip:own.test", "UDP 192.0.2.84:5060", "NAPTR own.test, SRV _sip._udp.own.test, SRV _sips._tcp.own.test"},
+		{example + routed, "sip:hosted.test", "UDP 192.0.2.9:5070", "NAPTR hosted.test, SRV _sip._udp.hosted.test, SRV _sips._tcp.hosted.test"},
+		{example + "\n[[route]]\nto = \"*.test\"\nnext_hop = \"192.0.2.10\"\n", "sip:hosted.test", "TLS 192.0.2.10:5061", ""},
+		{example, "sip:clearing.test", "UDP 192.0.2.81:5060", "NAPTR clearing.test, SRV _sip._udp.clearing.test, SRV _sips._tcp.clearing.test"},
+		{strings.Replace(example, "\"clearing.test\"\n", "\"own.test\"\n", 1), "sip:hosted.test", "UDP 192.0.2.84:5060", // traffic moves
+			"NAPTR hosted.test, SRV _sip._udp.hosted.test, SRV _sips._tcp.hosted.test, NAPTR own.test, SRV _sip._udp.own.test, SRV _sips._tcp.own.test"},
+		{example, "sip:port.test", "UDP 192.0.2.85:5088", "NAPTR port.test, SRV _sip._udp.port.test, SRV _sips._tcp.port.test, A port.test"},
+		{example, "sip:a@domaina.test", "TLS 192.0.2.87:5061", "A edge.domaina.test"},
+	} {
+		w, l := publicDNS(t)
+		d := read(t, c.file).Outbound(uri(c.uri))
+		tried := d.Follow(t.Context(), l)
+		last := tried[len(tried)-1]
+		if last.Err != nil || last.Result.Targets[0].String() != c.target || strings.Join(w.log, ", ") != c.asked {
+			t.Errorf("%s: %v, %v, asked %s", c.uri, last.Result.Targets, last.Err, strings.Join(w.log, ", "))
+		}
+	}
+	// What the name servers do not say is no reason to go elsewhere.
+	_, l := publicDNS(t)
+	d := read(t, strings.ReplaceAll(example, "hosted.test", "x.unknown.test")).Outbound(uri("sip:x.unknown.test"))
+	if tried := d.Follow(t.Context(), l); len(tried) != 1 || !errors.Is(tried[0].Err, locate.ErrServFail) {
+		t.Errorf("%+v", tried)
+	}
+}
+
+func TestSources(t *testing.T) {
+	p := read(t, example)
+	_, l := publicDNS(t)
+	for _, c := range []struct {
+		from, source string
+		allowed      bool
+		status       int
+	}{
+		{"sip:carol@checked.test", "192.0.2.86", true, 0},
+		{"sip:carol@checked.test", "::ffff:192.0.2.86", true, 0},
+		{"sip:carol@checked.test", "192.0.2.87", false, 403},
+		{"sip:carol@wrong.test", "192.0.2.86", false, 403},
+		{"sip:carol@unknown.test", "192.0.2.86", false, 503},
+	} {
+		d := p.Inbound(uri(c.from), netip.MustParseAddr(c.source), nil)
+		d = d.WithSources(l.Sources(t.Context(), d.Domain))
+		if d.Allowed != c.allowed || d.Status != c.status || d.CheckSource || d.Reason == "" {
+			t.Errorf("%s from %s: %+v", c.from, c.source, d)
+		}
+	}
+	d := p.Inbound(uri("sip:a@example.test"), netip.MustParseAddr("192.0.2.1"), nil)
+	if again := d.WithSources(locate.Sources{}, errors.New("not asked for")); !again.Allowed {
+		t.Errorf("%+v", again)
+	}
+}
+
+func TestEnforcer(t *testing.T) {
+	_, l := publicDNS(t)
+	e := &Enforcer{File: Fixed(read(t, example)), Locator: l}
+	way, err := e.Outbound(t.Context(), uri("sip:carol@hosted.test"), nil)
+	if err != nil || way.URI.Host != "clearing.test" || !slices.Equal(way.Subjects, []string{"clearing.test", "hosted.test"}) {
+		t.Errorf("%+v, %v", way, err)
+	}
+	var refusal *proxy.Refusal
+	if _, err := e.Outbound(t.Context(), uri("sip:carol@closed.acme.test"), nil); !errors.As(err, &refusal) || refusal.Status != 403 || !strings.Contains(refusal.Warning, "switched off") {
+		t.Errorf("%v", err)
+	}
+	if way, err := e.Outbound(t.Context(), uri("sip:carol@nobody.test"), nil); err != nil || way.URI.Host != "nobody.test" {
+		t.Errorf("%+v, %v", way, err)
+	}
+}
