@@ -47,9 +47,12 @@ const (
 	eclipse = "eclipse"
 	// eclipseNode nodes have identifiers next to that of one node, and do the same.
 	eclipseNode = "eclipse-node"
+	// adverts nodes answer searches for a role with advertisements of their own, though their credentials do not permit it,
+	// with altered ones of others and with old ones, and try to have them stored at others. Otherwise they are honest.
+	falseAdverts = "adverts"
 )
 
-var hostileKinds = []string{liars, droppers, empty, mute, slow, eclipse, eclipseNode}
+var hostileKinds = []string{liars, droppers, empty, mute, slow, eclipse, eclipseNode, falseAdverts}
 
 func parseHostile(v string) (HostileShare, error) {
 	kind, share, _ := strings.Cut(v, " ")
@@ -121,6 +124,8 @@ type hostility struct {
 
 	lies                   atomic.Uint64 // requests treated otherwise than an honest node does
 	wrong, refused, looked atomic.Int64  // see result.Hostile
+	finds, wrongFinds      atomic.Int64  // searches for a role, and those that gave what nobody entitled has signed
+	planted, rooted        atomic.Int64  // false advertisements that were to be stored at honest nodes, and those that were
 
 	mu      sync.Mutex
 	oldest  map[string][]byte // guarded by mu: the first record that was to be stored at a liar, by key
@@ -325,6 +330,8 @@ func (x *hostility) summarize(operation func([]*measured) *result.Operation) *re
 		out.Kinds = append(out.Kinds, result.HostileKind{Name: h.Kind, Nodes: len(x.byKind[h.Kind])})
 		n += len(x.byKind[h.Kind])
 	}
+	out.Finds, out.WrongFinds = int(x.finds.Load()), int(x.wrongFinds.Load())
+	out.Planted, out.Rooted = int(x.planted.Load()), int(x.rooted.Load())
 	out.Share = result.Share(n, len(x.r.nodes))
 	out.Victim = operation(x.victims)
 	return out

@@ -84,6 +84,12 @@ func (n *node) lie(s network.Stream, req *pb.Message, honest func() *pb.Message)
 	x := n.r.hostile
 	key := string(req.GetKey())
 	answer := pb.NewMessage(req.GetType(), nil, req.GetClusterLevel())
+	if req.GetType() == pb.Message_PUT_VALUE && n.hostile == falseAdverts {
+		if isRoleKey(key) {
+			x.keep(key, req.GetRecord().GetValue())
+		}
+		return honest()
+	}
 	if req.GetType() == pb.Message_PUT_VALUE {
 		x.lies.Add(1)
 		x.keep(key, req.GetRecord().GetValue())
@@ -100,6 +106,12 @@ func (n *node) lie(s network.Stream, req *pb.Message, honest func() *pb.Message)
 		if answer = honest(); answer != nil && answer.Record != nil {
 			x.lies.Add(1)
 			answer.Record = nil
+		}
+	case falseAdverts:
+		answer = honest()
+		if answer != nil && req.GetType() == pb.Message_GET_VALUE && isRoleKey(key) {
+			x.lies.Add(1)
+			answer.Record = record.MakePutRecord(key, x.advertise(n, key))
 		}
 	case empty:
 		x.lies.Add(1)

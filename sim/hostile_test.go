@@ -106,3 +106,22 @@ func TestCosts(t *testing.T) {
 		t.Errorf("operations cost %g messages, all nodes sent %g", spent, sent)
 	}
 }
+
+// TestHostileAdverts: nodes without the role answer with advertisements of their own, with altered and with old ones.
+func TestHostileAdverts(t *testing.T) {
+	r := run(t, small(t, "nodes 80\nusers 20\nidle 0\nduration 20s\nadvertisers 16\nfinders 150\nfind-time 1m\nhostile adverts 20%"))
+	h := r.Hostile
+	if h.Lies == 0 || h.Finds < 500 || h.Planted == 0 {
+		t.Fatalf("nothing happened: %+v", h)
+	}
+	if h.WrongFinds != 0 || h.Rooted > h.Planted/3 {
+		t.Errorf("false advertisements were believed: %+v", h)
+	}
+	t.Logf("%d lies, %d searches, %d false advertisements planted, %d stored", h.Lies, h.Finds, h.Planted, h.Rooted)
+	for _, w := range r.HotKey.Ways {
+		t.Logf("%s: success %v, 95 %% within %v ms", w.Name, w.Success, w.P95MS)
+		if w.Name == r.HotKey.Way { // the one in use
+			known(t, w.Name+" success", w.Success, 0.98, 1)
+		}
+	}
+}

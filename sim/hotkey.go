@@ -55,13 +55,16 @@ func (n *node) roles() []overlay.Role {
 	return nil
 }
 
+// service is the URI that a node with the role says it is reached at.
+func (n *node) service() string { return "sip:" + n.id.String() + ":5060" }
+
 // offer has a node that may do so offer the role, for as long as it is up.
 func (n *node) offer(p *overlay.Peer) {
 	if len(n.roles()) == 0 {
 		return
 	}
 	_, err := p.Offer(overlay.RoleProxy, func() overlay.Offer {
-		return overlay.Offer{Services: []string{"sip:" + n.id.String() + ":5060"}, Capacity: hotCapacity}
+		return overlay.Offer{Services: []string{n.service()}, Capacity: hotCapacity}
 	})
 	if err != nil && !errors.Is(err, overlay.ErrClosed) {
 		n.r.fail(fmt.Errorf("node %d: %w", n.index, err))
@@ -124,6 +127,7 @@ func (r *run) hotWay(name string, number uint64) (result.HotWay, bool) {
 			if r.ctx.Err() != nil || !n.has(p) {
 				return
 			}
+			r.hostile.noteFound(got)
 			mu.Lock()
 			defer mu.Unlock()
 			s := result.Sample{At: start.Sub(begin), Took: time.Since(start), OK: err == nil && r.serves(got)}

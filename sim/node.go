@@ -66,6 +66,9 @@ func (n *node) session() (gone bool, err error) {
 			}
 		}
 	})
+	if n.hostile == falseAdverts {
+		r.start(func() { n.plant(ctx) })
+	}
 	var end <-chan time.Time
 	if r.s.Session > 0 && !n.stable {
 		t := time.NewTimer(n.sessionLength())

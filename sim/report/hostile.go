@@ -117,6 +117,10 @@ func hostileSentence(r *result.Run) []string {
 	slices.Sort(kinds)
 	out := []string{fmt.Sprintf("%s of the nodes were hostile (%s) and treated %s otherwise than an honest node does.",
 		result.Ratio.Write(h.Share), joined(kinds), count(h.Lies, "request"))}
+	if h.Finds > 0 {
+		out = append(out, fmt.Sprintf("Of %s for a role %s believed an advertisement that nobody entitled had signed.",
+			counted(h.Finds, "search", "searches"), noneOr(h.WrongFinds)))
+	}
 	if h.Wrong > 0 {
 		return append(out, fmt.Sprintf("%s of %s believed a record that its owner had not signed.", grouped(fmt.Sprint(h.Wrong)), count(h.Lookups, "lookup")))
 	}
@@ -136,4 +140,18 @@ func joined(list []string) string {
 		out += s
 	}
 	return out
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return grouped(fmt.Sprint(n)) + " " + many
+}
+
+func noneOr(n int) string {
+	if n == 0 {
+		return "none"
+	}
+	return grouped(fmt.Sprint(n))
 }

@@ -9,6 +9,11 @@ type Hostile struct {
 	Wrong   int           `json:"wrong"`   // of those, that handed out a record which no owner has signed; 0 or the defence has failed
 	Refused int           `json:"refused"` // values that those lookups received and refused
 
+	Finds      int `json:"finds"`       // searches for a role
+	WrongFinds int `json:"wrong_finds"` // of those, that gave an advertisement which no node with the role has signed; 0 or the defence has failed
+	Planted    int `json:"planted"`     // false advertisements, and true old ones, that hostile nodes asked honest ones to store
+	Rooted     int `json:"rooted"`      // of those, that were stored: old ones of nodes that were not known there
+
 	Victim *Operation     `json:"victim"` // lookups of the user, or by the node, whose neighbourhood was taken
 	Sweep  []HostileShare `json:"sweep"`  // one for each share, when the scenario was run with several, smallest first
 }
@@ -72,6 +77,10 @@ func (c *checker) hostile(h *Hostile) {
 	c.count("hostile.lookups", h.Lookups)
 	c.that(h.Wrong >= 0 && h.Wrong <= h.Lookups, "hostile.wrong")
 	c.count("hostile.refused", h.Refused)
+	c.count("hostile.finds", h.Finds)
+	c.that(h.WrongFinds >= 0 && h.WrongFinds <= h.Finds, "hostile.wrong_finds")
+	c.count("hostile.planted", h.Planted)
+	c.that(h.Rooted >= 0 && h.Rooted <= h.Planted, "hostile.rooted")
 	c.operation("hostile.victim", h.Victim)
 	c.length("hostile.sweep", len(h.Sweep), MaxList)
 	for i, s := range h.Sweep {
@@ -102,6 +111,10 @@ func poolHostile(runs []*Run) *Hostile {
 			out.Lookups += h.Lookups
 			out.Wrong += h.Wrong
 			out.Refused += h.Refused
+			out.Finds += h.Finds
+			out.WrongFinds += h.WrongFinds
+			out.Planted += h.Planted
+			out.Rooted += h.Rooted
 		}
 		if h.Victim != nil {
 			victims = append(victims, h.Victim)

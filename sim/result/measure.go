@@ -101,6 +101,9 @@ func (r *Run) Measures() []Measure {
 	}
 	if h := r.Hostile; h != nil {
 		add("hostile.wrong", "lookups that believed what no owner had signed", Plain, -1, V(float64(h.Wrong)))
+		if h.Finds > 0 {
+			add("hostile.wrong_finds", "searches for a role that believed what nobody entitled had signed", Plain, -1, V(float64(h.WrongFinds)))
+		}
 		if v := h.Victim; v != nil {
 			operation("hostile.victim", "finding the victim, or by it", v)
 		}
