@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"p2psip/cmd/p2psip/node"
+	"p2psip/interwork/locate/zone"
 	"p2psip/sim/result"
 )
 
@@ -31,7 +33,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "wrong": wrong, "ready": ready, "setnode": setnode, "same": same,
+			"exits": exits, "wrong": wrong, "ready": ready, "setnode": setnode, "same": same, "dns": serveZone,
 		},
 	})
 }
@@ -100,6 +102,26 @@ func setnode(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[0], res.Status.Addrs[0])
 	ts.Setenv(args[0]+"_ID", res.Status.Node)
+}
+
+// serveZone: "dns FILE NAME" serves the zones in a file and puts the name server's address into the variable NAME.
+func serveZone(ts *testscript.TestScript, _ bool, args []string) {
+	z, err := zone.Parse(ts.ReadFile(args[0]))
+	ts.Check(err)
+	for range 50 { // the port has to be free for both
+		pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		ts.Check(err)
+		ln, err := net.Listen("tcp4", pc.LocalAddr().String())
+		if err != nil {
+			pc.Close()
+			continue
+		}
+		s := zone.Serve(pc, ln, z, nil)
+		ts.Defer(func() { s.Close() })
+		ts.Setenv(args[1], pc.LocalAddr().String())
+		return
+	}
+	ts.Fatalf("found no port that is free for UDP and TCP")
 }
 
 // same: "same A B" wants two results of simulations to be equal but for what the runs cost.

@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// FileName is the policy's name in the data directory of a proxy peer.
+const FileName = "federation.toml"
+
 // WatchEvery is how often Watch looks at the file.
 const WatchEvery = 2 * time.Second
 
