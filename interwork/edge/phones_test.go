@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -281,4 +282,35 @@ func TestBaresipRenewsAStaleNonce(t *testing.T) {
 		t.Error(err)
 	}
 	n.challenged(t, "MD5", "stale MD5")
+}
+
+// TestBaresipOutbound registers baresip's flow with reg-id and instance (RFC 5626) and finds it by its GRUU.
+func TestBaresipOutbound(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"udp", "tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			n := newCounter(t, map[string]Digest{"alice": DigestMD5})
+			alice := phonetest.StartBaresip(t, phonetest.BaresipConfig{AOR: aliceAOR, Proxy: n.addr(transport), Transport: transport,
+				Password: password, Instance: true, Params: fmt.Sprintf(`;sipnat=outbound;outbound="sip:%s;transport=%s"`, n.addr(transport), transport)})
+			if err := alice.Register(phoneContext(t)); err != nil {
+				t.Fatal(err)
+			}
+			s := n.e.Status()
+			if len(s.Users) != 1 || len(s.Users[0].Phones) != 1 {
+				t.Fatalf("%+v", s)
+			}
+			p := s.Users[0].Phones[0]
+			if p.RegID != 1 || !strings.HasPrefix(p.ID, "urn:uuid:") || !strings.Contains(strings.ToLower(alice.Log()), "+sip.instance=\"<"+p.ID) {
+				t.Errorf("%+v", p)
+			}
+			g, ok := n.e.ReadGRUU(publicGRUU(aor(t, "alice"), p.ID))
+			if !ok || !g.Known {
+				t.Errorf("%+v", g)
+			}
+			if !strings.Contains(alice.Log(), "Require: outbound") {
+				t.Error("the 200 does not require outbound")
+			}
+		})
+	}
 }

@@ -27,6 +27,7 @@ type BaresipConfig struct {
 	ToneHz    float64       // the tone it plays into every call; default DefaultToneHz
 	Answer    bool          // answers calls by itself, at once
 	Params    string        // further account parameters, such as ";regq=0.5"
+	Instance  bool          // it has a +sip.instance
 	Port      int           // 0 finds a free one
 }
 
@@ -144,6 +145,9 @@ func (b *Baresip) writeConfig(modules string, ctlPort int) error {
 		"module_app account.so", "module_app menu.so", "module_app ctrl_tcp.so",
 		"statmode_default off",
 		"ctrl_tcp_listen " + net.JoinHostPort(phoneIP, strconv.Itoa(ctlPort)),
+	}
+	if b.cfg.Instance {
+		lines = append(lines, "module_tmp uuid.so")
 	}
 	// baresip ends a call when the file does, so the file outlasts the phone.
 	sound := (&audio.Tone{Hz: b.cfg.ToneHz}).Next(nil, audio.Rate*int(Life/time.Second))
