@@ -46,6 +46,8 @@ const (
 	wanted = 3
 	// fresh is how long they are used without looking whether there are better ones; less than an advertisement lasts.
 	fresh = 2 * time.Minute
+	// few is how long they are used without looking for more, where there are fewer than wanted.
+	few = 20 * time.Second
 	// stale is how long they are used at all.
 	stale = 10 * time.Minute
 )
@@ -65,13 +67,21 @@ func (f *Finder) Warm() []proxy.Target {
 	if age > stale {
 		return nil
 	}
-	if (age > fresh || len(f.list) < 2 && age > 20*time.Second) && !f.asking && !f.closed {
-		f.asking = true
-		f.wg.Go(func() {
-			_, _ = f.ask(f.ctx)
-		})
+	if age > fresh || len(f.list) < wanted && age > few {
+		f.renew()
 	}
 	return slices.Clone(f.list)
+}
+
+// renew asks the overlay in the background, unless that is going on. f.mu is held.
+func (f *Finder) renew() {
+	if f.asking || f.closed {
+		return
+	}
+	f.asking = true
+	f.wg.Go(func() {
+		_, _ = f.ask(f.ctx)
+	})
 }
 
 // Find implements proxy.ProxyPeers.
@@ -82,10 +92,10 @@ func (f *Finder) Find(ctx context.Context) ([]proxy.Target, error) {
 	return f.ask(ctx)
 }
 
-// Prepare looks for proxy peers before they are needed, and again until there are some or ctx ends.
+// Prepare looks for proxy peers before they are needed, and again until there are as many as wanted or ctx ends.
 func (f *Finder) Prepare(ctx context.Context) {
 	for wait := 5 * time.Second; ctx.Err() == nil; wait = min(2*wait, 5*time.Minute) {
-		if list, err := f.Find(ctx); err == nil && len(list) > 0 {
+		if list, err := f.ask(ctx); err == nil && len(list) >= wanted {
 			return
 		}
 		select {
@@ -129,6 +139,7 @@ func (f *Finder) Failed(node overlay.NodeID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.list = slices.DeleteFunc(f.list, func(t proxy.Target) bool { return t.Node == node })
+	f.renew() // before the next one fails
 }
 
 // Known gives the proxy peers at hand, the one in use first.

@@ -23,9 +23,10 @@ const (
 func (p *program) demo() *cli.Command {
 	return &cli.Command{
 		Name: "demo", Usage: "see it work: an overlay of twelve nodes and a call across it, in one process",
-		Description: "p2psip demo\np2psip demo --nodes 30 --json result.json",
+		Description: "p2psip demo\np2psip demo --nodes 30 --json result.json\np2psip demo --flow all       calls to and from the public SIP world",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "nodes", Value: demoNodes, Usage: "`N` nodes (default: 12)"},
+			&cli.StringFlag{Name: "flow", Usage: "`SECTION` of the draft to show: 5.2, 5.3, 5.4 or all (default: a call inside the overlay, 5.1)"},
 			&cli.StringFlag{Name: "json", Usage: "`FILE` for the result as JSON; - means standard output"},
 			&cli.BoolFlag{Name: "verbose", Usage: "show the nodes' logs"},
 		},
@@ -42,6 +43,7 @@ type demoResult struct {
 }
 
 type demoStep struct {
+	Flow  string  `json:"flow,omitempty"` // section of the draft
 	Name  string  `json:"name"`
 	OK    bool    `json:"ok"`
 	MS    float64 `json:"ms"`
@@ -62,6 +64,17 @@ func (p *program) runDemo(c *cli.Context) error {
 	if n < demoMinNodes || n > demoMaxNodes {
 		return withHint(usagef("--nodes %d is not between %d and %d", n, demoMinNodes, demoMaxNodes), "such as --nodes 12")
 	}
+	var flows []string
+	if c.IsSet("flow") {
+		if c.IsSet("nodes") {
+			return withHint(usagef("--nodes does not go with --flow"), "the flows are shown with %d nodes", flowNodes)
+		}
+		var err error
+		if flows, err = parseFlows(c.String("flow")); err != nil {
+			return err
+		}
+		n = flowNodes
+	}
 	show := demoShow{p, p.ui.Say}
 	file := c.String("json")
 	if file == "-" {
@@ -81,9 +94,15 @@ func (p *program) runDemo(c *cli.Context) error {
 	defer cancel()
 
 	show.say("An overlay of %d nodes, each with its own identity and sockets, all in this process and on this machine.", n)
-	show.say("alice's and bob's phones are plain SIP phones; each knows only the node beside it.\n")
-	d := newDemonstration(show, dir, n, p.demoLogger(c.Bool("verbose")))
-	result := d.run(ctx)
+	log := p.demoLogger(c.Bool("verbose"))
+	var result demoResult
+	if flows == nil {
+		show.say("alice's and bob's phones are plain SIP phones; each knows only the node beside it.\n")
+		result = newDemonstration(show, dir, n, log).run(ctx)
+	} else {
+		show.say("alice's phone is a plain SIP phone and knows only the node beside it; carol's is a customer of a provider outside.\n")
+		result = newFlowDemo(show, dir, flows, log).run(ctx)
+	}
 
 	if file != "" {
 		if err := p.writeDemoResult(file, result); err != nil {

@@ -254,6 +254,34 @@ func (c *Core) wayOut(r *request, next sip.Uri, then func([]Target, error)) (now
 	}
 }
 
+// askAgain looks for other proxy peers when all that were at hand have failed, once for a request. It says whether there
+// is something to wait for. Called under x.mu.
+func (x *responseContext) askAgain() bool {
+	c := x.c
+	if !x.serial || x.asked || x.cancelled || x.declined || x.best.res != nil || len(x.branches) == 0 || c.cfg.Border != nil || c.cfg.Proxies == nil {
+		return false
+	}
+	x.asked = true
+	now, ok, err := c.wayOut(x.r, x.r.nextHop(), x.arrived)
+	if err != nil {
+		return false
+	}
+	if ok {
+		now = x.untried(now)
+		x.add(now)
+		return len(now) > 0
+	}
+	x.searching = true
+	return true
+}
+
+// untried leaves out proxy peers that have failed already. Called under x.mu.
+func (x *responseContext) untried(ts []Target) []Target {
+	return slices.DeleteFunc(ts, func(t Target) bool {
+		return slices.ContainsFunc(x.branches, func(b *branch) bool { return b.target.Node == t.Node })
+	})
+}
+
 // servedBy says that all hops are servers of a domain.
 func (c *Core) servedBy(ctx context.Context, domain string, hops []Hop, from flow.Flow, req *sip.Request) bool {
 	servers, err := c.cfg.Border.Hops(ctx, sip.Uri{Scheme: "sip", Host: domain}, from, req)

@@ -43,6 +43,7 @@ type responseContext struct {
 
 	serial bool     // one place after the other, see outside.go
 	ready  []Target // what the search for places outside gave at once
+	asked  bool     // proxy peers were looked for a second time
 
 	cancelled bool // the caller gave up
 	declined  bool // a 6xx: no further branches
@@ -122,6 +123,10 @@ func (x *responseContext) advance() {
 		if len(x.branches) > 0 && x.grace == nil {
 			x.grace = time.AfterFunc(x.c.limits.LookupGrace, x.endSearch)
 		}
+		return
+	}
+	if x.askAgain() {
+		x.advance()
 		return
 	}
 	x.finish()
@@ -269,6 +274,9 @@ func (x *responseContext) arrived(targets []Target, err error) {
 	if err != nil {
 		x.searchErr = err
 	} else if !x.answered && !x.cancelled {
+		if x.asked {
+			targets = x.untried(targets)
+		}
 		x.add(targets)
 	}
 	x.advance()

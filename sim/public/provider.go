@@ -28,6 +28,8 @@ type Config struct {
 	Locator  *locate.Locator
 	Patience time.Duration // how long a server of another domain may be silent before the next one is tried
 	Logger   *slog.Logger
+	// Trace, when set, sees every SIP message; it must be quick and must not keep m.
+	Trace func(out bool, remote string, m sip.Message)
 }
 
 // Provider is the registrar and proxy of a domain. Make one with New, end it with Close.
@@ -63,7 +65,11 @@ func New(c Config) (*Provider, error) {
 	p := &Provider{c: c, at: udp.AddrPort(), users: map[string]*subscriber{}}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	var err error
-	if p.layer, err = transaction.New(transaction.Options{Handler: p, Logger: c.Logger}); err != nil {
+	o := transaction.Options{Handler: p, Logger: c.Logger}
+	if c.Trace != nil {
+		o.Trace = func(out bool, f flow.Flow, m sip.Message) { c.Trace(out, f.Remote().String(), m) }
+	}
+	if p.layer, err = transaction.New(o); err != nil {
 		return nil, err
 	}
 	p.udp = flow.ListenUDP(c.Socket, p.layer, flow.Options{Logger: c.Logger})

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"p2psip/interwork/flow"
+	"p2psip/interwork/phone"
+	"p2psip/interwork/proxy"
+)
+
+// The columns of a flow's ladder.
+const (
+	colAlice = iota
+	colNode
+	colProxy
+	colProvider
+	colCarol
+)
+
+var flowColumns = []string{"alice", "her node", "proxy peer", "provider", "carol"}
+
+// sight is a message as its sender let it go.
+type sight struct {
+	from, to int
+	label    string // "INVITE", "200 (BYE)"
+	text     string
+}
+
+// draftStep is a numbered step of the draft, a message from one element to another.
+type draftStep struct {
+	number   string // "(7)"; "": without one in the draft
+	from, to int
+	label    string // of the message
+}
+
+func (s draftStep) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s from %s to %s", s.number, s.label, flowColumns[s.from], flowColumns[s.to]))
+}
+
+// witness sees every message at its sender, draws it, and holds it against the steps of the draft.
+type witness struct {
+	ladder *ladder
+
+	mu    sync.Mutex // guards what follows
+	phone string     // address of carol's phone
+	want  []draftStep
+	done  int // of want
+	seen  []sight
+	door  int // the proxy peer that last carried an INVITE over the border, by index
+}
+
+// meet makes carol's phone known, so that what the provider sends it is told from what it sends to proxy peers.
+func (w *witness) meet(carol *phone.Phone) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, w.phone, _ = strings.Cut(carol.Contact(), "@")
+}
+
+// expect sets the steps that have to come, in this order, and forgets what was seen.
+func (w *witness) expect(steps ...draftStep) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.want, w.done, w.seen = steps, 0, nil
+}
+
+// missing gives an error that names the first step that has not come.
+func (w *witness) missing() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done == len(w.want) {
+		return nil
+	}
+	s := w.want[w.done]
+	for _, g := range w.seen {
+		if g.from == s.from && g.to == s.to && g.label == s.label {
+			return fmt.Errorf("step %v came out of order", s)
+		}
+	}
+	return fmt.Errorf("step %v is missing", s)
+}
+
+// message gives the first message seen from one element to another with this label.
+func (w *witness) message(from, to int, label string) (string, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, g := range w.seen {
+		if g.from == from && g.to == to && g.label == label {
+			return g.text, true
+		}
+	}
+	return "", false
+}
+
+func (w *witness) saw(from, to int, m sip.Message) {
+	l := label(m)
+	w.mu.Lock()
+	if len(w.seen) < 1000 {
+		w.seen = append(w.seen, sight{from, to, l, m.String()})
+	}
+	drawn := l
+	if w.done < len(w.want) {
+		if s := w.want[w.done]; s.from == from && s.to == to && s.label == l {
+			w.done++
+			drawn = strings.TrimSpace(s.number + " " + l)
+		}
+	}
+	w.mu.Unlock()
+	w.ladder.add(time.Now(), from, to, drawn)
+}
+
+// alice, provider and carol are traces of what is no node.
+func (w *witness) alice(out bool, _ string, m sip.Message) {
+	if out {
+		w.saw(colAlice, colNode, m)
+	}
+}
+
+func (w *witness) carol(out bool, _ string, m sip.Message) {
+	if out {
+		w.saw(colCarol, colProvider, m)
+	}
+}
+
+func (w *witness) provider(out bool, remote string, m sip.Message) {
+	if !out {
+		return
+	}
+	w.mu.Lock()
+	to := colProxy
+	if remote == w.phone {
+		to = colCarol
+	}
+	w.mu.Unlock()
+	w.saw(colProvider, to, m)
+}
+
+// node is the trace of alice's node.
+func (w *witness) node(e proxy.Event) {
+	switch {
+	case !e.Out:
+	case e.Flow.Edge():
+		w.saw(colNode, colAlice, e.Message)
+	default:
+		w.saw(colNode, colProxy, e.Message)
+	}
+}
+
+// proxyPeer is the trace of a proxy peer.
+func (w *witness) proxyPeer(index int, e proxy.Event) {
+	if !e.Out {
+		return
+	}
+	to := colNode
+	if flow.KindOf(e.Flow) == flow.KindPublic {
+		to = colProvider
+	}
+	if req, ok := e.Message.(*sip.Request); ok && req.Method == sip.INVITE {
+		w.mu.Lock()
+		w.door = index
+		w.mu.Unlock()
+	}
+	w.saw(colProxy, to, e.Message)
+}
+
+// lastDoor gives the index of the proxy peer that carried the last INVITE.
+func (w *witness) lastDoor() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.door
+}
