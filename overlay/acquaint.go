@@ -15,6 +15,9 @@ const (
 	// fillTo is how many nodes of a far bucket are looked for. Those that found us in the same way come on top, about as
 	// many. A bucket has room for both, so that most neighbours know each other and neither side drops the connection.
 	fillTo = 6
+	// thinBelow is how few of them make a bucket thin. In between nothing is done: a node that has too many connections drops
+	// some, and if all who lose one looked for another at once, they would go round in circles.
+	thinBelow = 3
 	// fillExtra is how many more questions than needed filling a bucket may take.
 	fillExtra = 3
 	// fewNews is how many unknown neighbours a look may bring before the whole neighbourhood is walked anew.
@@ -24,7 +27,7 @@ const (
 // join gets to know the neighbourhood and somebody in every direction. It is called when the node has come among others.
 func (u *upkeep) join(ctx context.Context) {
 	u.walkHome(ctx)
-	u.fill(ctx)
+	u.fill(ctx, fillTo)
 }
 
 // walkHome goes to the nodes nearest to this one, which thereby learn of it.
@@ -49,30 +52,34 @@ func (u *upkeep) measureNear() {
 	u.near.Store(int64(u.bucket(nearest[k-1])))
 }
 
-// fill looks for nodes in the far buckets that have too few, all such buckets at a time.
-func (u *upkeep) fill(ctx context.Context) {
+// fill looks for nodes in the far buckets that have fewer than so many, all such buckets at a time.
+func (u *upkeep) fill(ctx context.Context, below int) {
 	var wg sync.WaitGroup
 	for b := range int(u.near.Load()) {
-		if u.rt.NPeersForCpl(uint(b)) < fillTo {
+		if u.rt.NPeersForCpl(uint(b)) < below {
 			wg.Go(func() { u.fillBucket(ctx, b, u.random.of("bucket "+strconv.Itoa(b))) })
 		}
 	}
 	wg.Wait()
 }
 
-// fillBucket asks its way through one bucket: each question is about another place in it, and goes to a node that the
-// answer before named and that is not in the table yet, which it is when it has answered. So the nodes found are spread
-// over the bucket, which a walk to one place in it would not give.
+// fillBucket asks its way through one bucket. It goes to the node nearest to some place in it that it hears of and asks that
+// node who is there: it knows, and names those whom nobody but their neighbours knows yet. One of them is asked about the
+// next place. Whoever has answered is in the table. So the nodes found are spread over the bucket, which those that a walk
+// to one place finds are not, and it is not always the same few old nodes that everybody finds.
 func (u *upkeep) fillBucket(ctx context.Context, b int, random *dice) {
 	need := fillTo - u.rt.NPeersForCpl(uint(b))
+	var key string
 	var to NodeID
-	for range need + fillExtra {
+	for i := range need + fillExtra {
 		if ctx.Err() != nil || u.rt.NPeersForCpl(uint(b)) >= fillTo {
 			return
 		}
-		key, ok := u.place(b, random)
-		if !ok {
-			return
+		if i%2 == 0 || to == "" {
+			var ok bool
+			if key, ok = u.place(b, random); !ok {
+				return
+			}
 		}
 		if to == "" {
 			list := u.rt.NearestPeers(kadID(key), 1)
@@ -81,13 +88,19 @@ func (u *upkeep) fillBucket(ctx context.Context, b int, random *dice) {
 			}
 			to = list[0]
 		}
-		named := u.ask(ctx, to, key)
-		to = ""
-		for _, ai := range named {
+		var unknown []NodeID
+		for _, ai := range u.ask(ctx, to, key) {
 			if u.bucket(ai.ID) == b && u.rt.Find(ai.ID) == "" && !u.isLost(ai.ID) && !u.o.suspects.has(ai.ID, u.o.now()) {
-				to = ai.ID
-				break
+				unknown = append(unknown, ai.ID)
 			}
+		}
+		switch {
+		case len(unknown) == 0:
+			to = ""
+		case i%2 == 0:
+			to = unknown[0]
+		default:
+			to = unknown[random.intN(len(unknown))]
 		}
 	}
 }
@@ -120,7 +133,7 @@ func (u *upkeep) look(ctx context.Context) {
 	}
 	u.meet(ctx, u.ask(ctx, nearest[u.random.intN(len(nearest))], string(u.o.host.ID())))
 	u.measureNear()
-	u.fill(ctx)
+	u.fill(ctx, thinBelow)
 }
 
 // meet gets to know those of the nodes named who are neighbours. Where they are many, the network has just grown together

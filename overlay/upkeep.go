@@ -24,6 +24,10 @@ const (
 	checkLatest = 30 * time.Minute
 	// unrest is the share of the table that must have failed since the last look for the next one to come soon.
 	unrest = 4 // one in so many
+	// What the connections to nodes of the table are worth when there are too many; others are worth nothing.
+	connTag    = "table"
+	connNeeded = 20
+	connSpare  = 10 // one of a far bucket that has enough others
 )
 
 // upkeep keeps the routing table true, in place of kad-dht's refresh, which walks to exhaustion for each bucket whether
@@ -63,6 +67,10 @@ func newUpkeep(o *Peer) *upkeep {
 		o: o, rt: o.dht.RoutingTable(), self: kb.ConvertPeerID(o.host.ID()), random: o.random.of("upkeep"),
 		wake: make(chan struct{}, 1), checks: map[NodeID]*check{},
 	}
+	// kad-dht would protect the connections to the two farthest buckets and give all others the same little value, so that a
+	// node with too many drops its nearest neighbours first.
+	u.rt.PeerAdded = func(NodeID) {} // see heard
+	u.rt.PeerRemoved = func(p NodeID) { o.host.ConnManager().UntagPeer(p, connTag) }
 	o.host.Network().Notify(&network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) {
 		u.disconnected(c.RemotePeer())
 	}})
@@ -89,7 +97,13 @@ func (u *upkeep) heard(p NodeID) {
 		return
 	}
 	u.o.join.lookAgain()
-	if !u.far(u.bucket(p)) {
+	b := u.bucket(p)
+	value := connNeeded
+	if u.far(b) && u.rt.NPeersForCpl(uint(b)) > fillTo {
+		value = connSpare
+	}
+	u.o.host.ConnManager().TagPeer(p, connTag, value)
+	if !u.far(b) {
 		u.mu.Lock()
 		u.newcomers = append(u.newcomers[max(0, len(u.newcomers)-maxNewcomers+1):], p)
 		u.mu.Unlock()
@@ -135,7 +149,7 @@ func (u *upkeep) disconnected(p NodeID) {
 	now := time.Now()
 	if b := u.bucket(p); u.far(b) && u.connectedIn(b) > 0 {
 		u.drop(p)
-		if u.rt.NPeersForCpl(uint(b)) >= fillTo {
+		if u.rt.NPeersForCpl(uint(b)) >= thinBelow {
 			return
 		}
 		u.mu.Lock()
@@ -263,7 +277,7 @@ func (u *upkeep) checkDue(ctx context.Context) {
 	}
 	wg.Wait()
 	if fill {
-		u.fill(ctx)
+		u.fill(ctx, thinBelow)
 	}
 }
 
