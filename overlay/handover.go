@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	record "github.com/libp2p/go-libp2p-record"
 )
@@ -15,11 +16,20 @@ const (
 	// handingOver is how many of the nodes that store a record give it to one that comes in: the nearest to it of those, so
 	// that everybody knows who it is without asking, and another in case that one is mistaken or gone.
 	handingOver = 2
+	// handOverAfter is how long others may come in who are handed records at the same time.
+	handOverAfter = 20 * time.Millisecond
 )
 
 // handOver gives nodes that have come in nearby the records which they are now among the k nearest for. Without that a
 // record would be lost with the nodes that stored it in the half of its life until it is published again.
 func (u *upkeep) handOver(ctx context.Context) {
+	u.mu.Lock()
+	none := len(u.newcomers) == 0
+	u.mu.Unlock()
+	// What a newcomer brings with the very message that shows it is stored first.
+	if none || !sleep(ctx, handOverAfter) {
+		return
+	}
 	u.mu.Lock()
 	list := u.newcomers
 	u.newcomers = nil

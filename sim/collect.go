@@ -1,9 +1,12 @@
 package sim
 
 import (
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"p2psip/sim/result"
 )
 
 // minGarbage is how much may lie about before it is collected, where less than that is in use. The runtime alone would
@@ -26,6 +29,22 @@ func (r *run) collect() {
 		if !r.sleep(time.Second + 3331*time.Nanosecond) {
 			return
 		}
+	}
+}
+
+// weigh takes what the nodes need in memory.
+func (r *run) weigh() {
+	runtime.GC()
+	s := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(s)
+	stacks := uint64(0)
+	if s[0].Value.Kind() == metrics.KindUint64 {
+		stacks = s[0].Value.Uint64()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.up > 0 {
+		r.live = result.V(float64(living()+stacks) / float64(r.up))
 	}
 }
 

@@ -73,6 +73,7 @@ func (pr probe) run(ctx context.Context, s Scenario, progress func(result.Progre
 	})
 	r.out.WallS = time.Since(begin).Seconds()
 	r.out.Self = w.stop()
+	r.out.Self.LivePerNodeBytes = r.live
 	if s.Stock && err == nil && r.err == nil && ctx.Err() == nil {
 		debug.SetGCPercent(percent)
 		r.progress = make(chan result.Progress, 1)
@@ -114,14 +115,14 @@ type run struct {
 	hostile   *hostility // nil: all are honest
 	stretches []stretch  // of growth
 	calls     *calls     // nil: users have no phones
-	border    *border    // nil: there is no public side
 	byID      map[peer.ID]*node
 
 	wg sync.WaitGroup // everything started in the bubble
 
 	probe    probe
-	begin    time.Time // of the bubble
-	measured time.Time // of the last stretch; zero before
+	live     result.Value // see weigh
+	begin    time.Time    // of the bubble
+	measured time.Time    // of the last stretch; zero before
 	out      *result.Run
 	progress chan result.Progress // to outside of the bubble; nobody waits on it in here
 
@@ -154,7 +155,6 @@ type node struct {
 	users   []*user
 	dice    *rand.Rand // of its own life
 	stable  bool
-	proxy   int // number among the proxy peers, from 1; 0: it is none
 	killed  chan struct{}
 	once    sync.Once
 
@@ -181,7 +181,7 @@ func newRun(ctx context.Context, s Scenario) *run {
 	r := &run{s: s, outer: ctx, progress: make(chan result.Progress, 1), byID: map[peer.ID]*node{}, out: &result.Run{
 		Format: result.Format, Name: s.Name, Scenario: s.String(), Nodes: s.Nodes, Seed: s.Seed,
 	}}
-	if s.calling() {
+	if s.Calls > 0 {
 		r.calls = newCalls(r)
 	}
 	return r
@@ -220,7 +220,6 @@ func (r *run) run() error {
 	defer func() {
 		r.stop()
 		r.closeAll()
-		r.border.close()
 		r.wg.Wait()
 		r.net.Close()
 	}()
@@ -237,6 +236,7 @@ func (r *run) run() error {
 	r.measureIdle()
 	r.measure()
 	r.summarize()
+	r.weigh()
 	return nil
 }
 
@@ -321,16 +321,8 @@ func (r *run) build() error {
 			return err
 		}
 	}
-	if s.crossing() {
-		if r.border, err = newBorder(r); err != nil {
-			r.net.Close()
-			return err
-		}
-		r.chooseProxyPeers()
-	}
 	for _, n := range r.nodes { // in their order: the serial numbers are drawn one after the other
 		if err := n.issue(); err != nil {
-			r.border.close()
 			r.net.Close()
 			return err
 		}

@@ -33,7 +33,7 @@ type stream struct {
 	readBy   time.Time     // guarded by mu
 	writeBy  time.Time     // guarded by mu
 	out      *chunk        // guarded by mu: written at this instant
-	sum      uint64        // guarded by mu: of the last message sent that has arrived
+	sum      uint64        // guarded by mu: of the last message that has arrived, either way
 	lastUse  int64         // guarded by mu
 	started  bool          // guarded by mu: a handler has been started
 	running  bool          // guarded by mu: a stateless handler works
@@ -103,26 +103,24 @@ func (s *stream) Write(b []byte) (int, error) {
 	s.out = c
 	s.conn.host.count.add(s.proto, 1, len(b)+n.c.Overhead)
 	first := len(b)
-	s.carry(func() int { return first }, func() uint64 { return s.sumOf(c) }, func() { s.twin.deliver(s.sent(c)) })
+	s.carry("sends", func() int { return first }, func() uint64 { return s.sumOf(c) }, func() { s.twin.deliver(s.sent(c)) })
 	return len(b), nil
 }
 
 // carry takes something to the far side, behind what was sent before. Two messages that a host sends another at one instant
 // may arrive at one instant; tag, made of what they say, decides then whose reader runs first.
-func (s *stream) carry(size func() int, tag func() uint64, do func()) {
-	if n := s.conn.host.net; n.c.Watch != nil {
-		n.c.Watch(Event{At: time.Duration(n.wheel.now()), What: "sends", From: s.conn.host.index, To: s.conn.far.index})
-	}
+func (s *stream) carry(what string, size func() int, tag func() uint64, do func()) {
+	s.conn.host.net.note(what, s.conn.host, s.conn.far.index)
 	s.conn.carry(packet{c: s.conn, size: size, last: &s.lastAt, tag: tag, do: do})
 }
 
 // signal is carry for the end of a stream.
-func (s *stream) signal(kind uint64, do func()) {
+func (s *stream) signal(what string, do func()) {
 	s.conn.host.count.add(Transport, 0, s.conn.host.net.c.Overhead)
-	s.carry(func() int { return 0 }, func() uint64 {
+	s.carry(what, func() int { return 0 }, func() uint64 {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return mix(s.sum ^ kind)
+		return mix(s.sum ^ uint64(len(what)))
 	}, do)
 }
 
@@ -148,6 +146,7 @@ func (s *stream) sent(c *chunk) []byte {
 // deliver takes a message in.
 func (s *stream) deliver(b []byte) {
 	s.mu.Lock()
+	s.sum = content(b)
 	if s.reset || s.shutR {
 		s.mu.Unlock()
 		return
@@ -261,7 +260,7 @@ func (s *stream) CloseWrite() error {
 		return nil
 	}
 	s.shutW = true
-	s.signal(1, s.twin.ended)
+	s.signal("closes", s.twin.ended)
 	done := s.shutR || s.eof
 	s.mu.Unlock()
 	if done {
@@ -309,7 +308,7 @@ func (s *stream) Close() error {
 // Reset ends both directions at once, on the far side as well.
 func (s *stream) Reset() error {
 	if s.broken() {
-		s.signal(2, func() { s.twin.broken() })
+		s.signal("resets", func() { s.twin.broken() })
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"testing"
@@ -56,7 +55,7 @@ func (c *country) provider(i int, domain string) *public.Provider {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	l, err := c.zone.Locator(rand.NewPCG(1, uint64(i)))
+	l, err := c.zone.Locator()
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -98,6 +98,7 @@ func HTML(w io.Writer, r *result.Run) error {
 		add("CPU time", s.CPUS, length)
 		add("most heap", s.HeapPeakBytes, bytesUnit)
 		add("most resident memory", s.RSSPeakBytes, bytesUnit)
+		add("memory in use for a node", s.LivePerNodeBytes, bytesUnit)
 		add("most goroutines", s.GoroutinesPeak, number)
 		add("messages", s.Messages, number)
 		add("messages in a second", s.MessagesPerS, number)

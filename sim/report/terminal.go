@@ -88,11 +88,34 @@ func Summary(r *result.Run) string {
 		if len(costs) > 0 {
 			fmt.Fprintf(&b, "\nThe simulation itself took %s.\n", strings.Join(costs, ", "))
 		}
+		b.WriteString(limits(r.WallS, s))
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(&b, "Note: %s\n", strings.ReplaceAll(n, "\n", " "))
 	}
 	return trimLines(b.String())
+}
+
+// limits says what held a run up and what one with more nodes would need.
+func limits(wall float64, s *result.Self) string {
+	var out []string
+	cpu, ok := s.CPUS.Get()
+	messages, counted := s.Messages.Get()
+	if ok && counted && wall > 0 && messages > 0 {
+		busy := cpu / wall
+		what := "one processor, which it kept busy"
+		if busy < 0.9 {
+			what = fmt.Sprintf("one processor, of which it got %.0f %%: other programs wanted it too", 100*busy)
+		}
+		out = append(out, fmt.Sprintf("limited by %s, at %.0f µs for a message", what, 1e6*cpu/messages))
+	}
+	if live, ok := s.LivePerNodeBytes.Get(); ok {
+		out = append(out, fmt.Sprintf("in memory by %s in use for each node", bytesUnit(live)))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "It was " + strings.Join(out, ", ") + ".\n"
 }
 
 // bytesUnit writes an amount of memory, in powers of two.

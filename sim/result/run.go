@@ -222,6 +222,9 @@ type Self struct {
 	GoroutinesPeak Value `json:"goroutines_peak"`
 	Messages       Value `json:"messages"`
 	MessagesPerS   Value `json:"messages_per_s"` // of wall time
+
+	// What is in use at the end, after a collection: objects and the stacks of goroutines, for each node that is up.
+	LivePerNodeBytes Value `json:"live_per_node_bytes"`
 }
 
 // Strip takes away what differs between two runs with the same seed.
@@ -247,7 +250,9 @@ func (r *Run) GrowthPoint() Growth {
 		g.HopsMean, g.MessagesPerLookup, g.P50MS, g.P95MS, g.Success = o.HopsMean, o.MessagesMean, o.P50MS, o.P95MS, o.Success
 	}
 	if r.Self != nil && r.Nodes > 0 {
-		if heap, ok := r.Self.HeapPeakBytes.Get(); ok {
+		if live := r.Self.LivePerNodeBytes; live.Known() {
+			g.HeapPerNode = live
+		} else if heap, ok := r.Self.HeapPeakBytes.Get(); ok {
 			g.HeapPerNode = V(heap / float64(r.Nodes))
 		}
 	}

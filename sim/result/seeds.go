@@ -412,6 +412,7 @@ func combineSelves(runs []*Run) *Self {
 		highest(&out.HeapPeakBytes, s.HeapPeakBytes)
 		highest(&out.RSSPeakBytes, s.RSSPeakBytes)
 		highest(&out.GoroutinesPeak, s.GoroutinesPeak)
+		highest(&out.LivePerNodeBytes, s.LivePerNodeBytes)
 		out.MessagesPerS = Value{}
 	}
 	return out

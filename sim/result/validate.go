@@ -76,7 +76,7 @@ func (r *Run) Validate() error {
 		c.text("notes", n)
 	}
 	if s := r.Self; s != nil {
-		c.values("self", s.CPUS, s.HeapPeakBytes, s.RSSPeakBytes, s.GoroutinesPeak, s.Messages, s.MessagesPerS)
+		c.values("self", s.CPUS, s.HeapPeakBytes, s.RSSPeakBytes, s.GoroutinesPeak, s.Messages, s.MessagesPerS, s.LivePerNodeBytes)
 	}
 	return c.err
 }
