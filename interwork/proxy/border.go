@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -190,7 +191,7 @@ func (c *Core) carryOut(r *request, w way) {
 		return
 	}
 	x := c.newContext(r, w)
-	x.serial, r.leaves = true, true
+	x.serial, x.began, r.leaves = true, time.Now(), true
 	x.begin(nil, func() (stop func(), err error) {
 		return x.seekWay(next)
 	})
@@ -254,11 +255,17 @@ func (c *Core) wayOut(r *request, next sip.Uri, then func([]Target, error)) (now
 	}
 }
 
+// askAgainFor is how long after its arrival a request may look for proxy peers a second time: a caller is to hear within 4 s.
+const askAgainFor = 2 * time.Second
+
 // askAgain looks for other proxy peers when all that were at hand have failed, once for a request. It says whether there
 // is something to wait for. Called under x.mu.
 func (x *responseContext) askAgain() bool {
 	c := x.c
-	if !x.serial || x.asked || x.cancelled || x.declined || x.best.res != nil || len(x.branches) == 0 || c.cfg.Border != nil || c.cfg.Proxies == nil {
+	if !x.serial || x.asked || time.Since(x.began) > askAgainFor || x.cancelled || x.declined || x.best.res != nil || x.best.status != 503 || c.cfg.Border != nil || c.cfg.Proxies == nil {
+		return false
+	}
+	if slices.ContainsFunc(x.branches, func(b *branch) bool { return b.rang }) {
 		return false
 	}
 	x.asked = true

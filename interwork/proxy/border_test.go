@@ -101,6 +101,7 @@ func (w *world) proxyPeer(number byte) (*node, *outside) {
 // through lists proxy peers, and drops those that fail.
 type through struct {
 	nodes  []*node
+	others []*node // that only a search finds
 	failed []overlay.NodeID
 }
 
@@ -112,7 +113,10 @@ func (p *through) Warm() (ts []Target) {
 	}
 	return ts
 }
-func (p *through) Find(context.Context) ([]Target, error) { return p.Warm(), nil }
+func (p *through) Find(context.Context) ([]Target, error) {
+	p.nodes, p.others = append(p.nodes, p.others...), nil
+	return p.Warm(), nil
+}
 func (p *through) Failed(n overlay.NodeID)                { p.failed = append(p.failed, n) }
 
 // outsider is a user agent of the public side, seen through one hop of each proxy peer.
@@ -555,6 +559,26 @@ func TestSilentProxyPeer(t *testing.T) {
 			alice.expect("503")
 		})
 	}
+}
+
+// TestProxyPeersAtHandAreDead has every proxy peer known die: the caller's node looks for others before it gives up.
+func TestProxyPeersAtHandAreDead(t *testing.T) {
+	newWorld(t, func(w *world) {
+		p1, _ := w.proxyPeer(8)
+		p2, out2 := w.proxyPeer(9)
+		a := w.node(1, func(c *Config) { c.Proxies = &through{nodes: []*node{p1}, others: []*node{p1, p2}} })
+		alice := a.phone("alice", flow.TransportUDP, 6000, 1000)
+		h := out2.hop(flow.TransportUDP, "192.0.2.7:5060", "example.com")
+		out2.hops["example.com"] = []Hop{h}
+		a.link(p1)
+		a.link(p2)
+		p1.kill()
+		alice.send(alice.out("INVITE", "sip:carol@example.com"))
+		w.after(2 * time.Second)
+		if got := out2.at(h).Lines(); got != "INVITE" {
+			t.Errorf("through the one found later: %q", got)
+		}
+	})
 }
 
 // TestSilentNode has the callee's node die without a word: another connection is tried once, and the caller hears within 4 s.

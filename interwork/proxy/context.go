@@ -44,6 +44,7 @@ type responseContext struct {
 	serial bool     // one place after the other, see outside.go
 	ready  []Target // what the search for places outside gave at once
 	asked  bool     // proxy peers were looked for a second time
+	began  time.Time
 
 	cancelled bool // the caller gave up
 	declined  bool // a 6xx: no further branches
