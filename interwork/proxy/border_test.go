@@ -117,7 +117,7 @@ func (p *through) Find(context.Context) ([]Target, error) {
 	p.nodes, p.others = append(p.nodes, p.others...), nil
 	return p.Warm(), nil
 }
-func (p *through) Failed(n overlay.NodeID)                { p.failed = append(p.failed, n) }
+func (p *through) Failed(n overlay.NodeID) { p.failed = append(p.failed, n) }
 
 // outsider is a user agent of the public side, seen through one hop of each proxy peer.
 type outsider struct {
