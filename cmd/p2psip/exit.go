@@ -11,6 +11,7 @@ import (
 	"p2psip/interwork/edge"
 	"p2psip/overlay"
 	"p2psip/overlay/datadir"
+	"p2psip/proxypeer/policy"
 )
 
 // Exit codes. They are documented by `p2psip help exit-codes` and in the README.
@@ -89,6 +90,7 @@ var outcomes = []struct {
 	{node.ErrNoDocument, exitFailed, "set the node up with: p2psip node init --overlay overlay.json"},
 	{node.ErrNoCredential, exitFailed, "ask whoever runs the overlay for a credential, then: p2psip node install FILE"},
 	{datadir.ErrLocked, exitFailed, "a node is running there; stop it first, or give this one a directory of its own with --data"},
+	{policy.ErrBadFile, exitFailed, "mend the file; p2psip federation check --file FILE sip:carol@example.com tells whether it is good"},
 	{overlay.ErrBadID, exitFailed, "an overlay is named like a domain: p2psip.example"},
 	{overlay.ErrBadAOR, exitFailed, "a user is written like sip:bob@p2psip.example"},
 	{overlay.ErrBadDocument, exitFailed, "get the file anew from whoever runs the overlay; p2psip overlay show checks it"},

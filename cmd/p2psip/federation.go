@@ -136,10 +136,12 @@ func (p *program) openPolicy(c *cli.Context, v *check) (*policy.Policy, error) {
 		}
 	}
 	v.Policy = path
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("the federation policy: %w", err)
+	}
 	rules, err := policy.Load(path)
-	var bad *policy.FileError
-	if errors.As(err, &bad) {
-		return nil, withHint(err, "p2psip help federation; a proxy peer that runs goes on with the policy that it had before")
+	if errors.Is(err, policy.ErrBadFile) {
+		return nil, withHint(err, "mend the file; a proxy peer that runs goes on with the policy that it had before")
 	}
 	return rules, err
 }

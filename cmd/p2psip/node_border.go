@@ -3,12 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"p2psip/cmd/p2psip/node"
 	"p2psip/overlay"
+	"p2psip/proxypeer/policy"
 )
 
 func proxyPeerFlags() []cli.Flag {
@@ -40,7 +42,7 @@ func proxyPeer(c *cli.Context, doc *overlay.Document, cfg node.Config) (*node.Pr
 	if err != nil {
 		return nil, withHint(err, "--domain-cert, --domain-key and --domain-roots name files in PEM form")
 	}
-	p := &node.ProxyPeer{DNS: c.StringSlice("dns"), TLS: client}
+	p := &node.ProxyPeer{DNS: c.StringSlice("dns"), TLS: client, Federation: filepath.Join(cfg.DataDir, policy.FileName)}
 	sockets := c.StringSlice("public")
 	if len(sockets) == 0 {
 		return nil, withHint(usagef("--proxy-peer needs the public sockets"), "--public udp:192.0.2.1:5060 --public tcp:192.0.2.1:5060 --public tls:192.0.2.1:5061")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -49,23 +50,47 @@ func (d Decision) Follow(ctx context.Context, l Locator) []Attempt {
 }
 
 // Enforcer is the policy of a proxypeer.Peer.
+//
+// What is inside a dialog goes to where the dialog's Contact and routes say, which often is an address. So it is judged by the
+// domain of the far party (To of what leaves, From of what comes in), whichever proxy peer it passes. A call that this proxy
+// peer has let through goes on whatever the policy says since, and a BYE passes always.
 type Enforcer struct {
-	File    *File
-	Locator Locator
+	file    *File
+	locator Locator
+	calls   calls
 }
 
 var _ proxypeer.Policy = (*Enforcer)(nil)
 
+// NewEnforcer makes one; file and locator stay the caller's.
+func NewEnforcer(file *File, locator Locator) *Enforcer {
+	return &Enforcer{file: file, locator: locator}
+}
+
 // Outbound implements proxypeer.Policy.
-func (e *Enforcer) Outbound(ctx context.Context, uri sip.Uri, _ *sip.Request) (proxypeer.Way, error) {
-	d := e.File.Policy().Outbound(uri)
-	if !d.Allowed {
+func (e *Enforcer) Outbound(ctx context.Context, uri sip.Uri, req *sip.Request) (proxypeer.Way, error) {
+	now := time.Now()
+	if !inside(req) {
+		d := e.file.Policy().Outbound(uri)
+		if !d.Allowed {
+			return proxypeer.Way{}, d.refusal()
+		}
+		e.calls.add(callID(req), now)
+		tried := d.Follow(ctx, e.locator)
+		last := tried[len(tried)-1].Route
+		// An error comes up again, from the cache, where the Peer locates this way, and is answered there.
+		return proxypeer.Way{URI: last.URI, Need: last.Need, Subjects: last.Subjects}, nil
+	}
+	d := e.file.Policy().Outbound(req.To().Address)
+	if !d.Allowed && !ends(req) && !e.calls.known(callID(req), now) {
 		return proxypeer.Way{}, d.refusal()
 	}
-	tried := d.Follow(ctx, e.Locator)
-	last := tried[len(tried)-1]
-	// An error comes up again, from the cache, where the Peer locates this way, and is answered there.
-	return proxypeer.Way{URI: last.Route.URI, Need: last.Route.Need, Subjects: last.Route.Subjects}, nil
+	e.calls.add(callID(req), now)
+	way := proxypeer.Way{}
+	if d.RequireTLS {
+		way.Need.Transports = []string{locate.TLS}
+	}
+	return way, nil
 }
 
 // Inbound implements proxypeer.Policy.
@@ -74,14 +99,19 @@ func (e *Enforcer) Inbound(ctx context.Context, f flow.Flow, req *sip.Request) e
 	if from == nil {
 		return &proxy.Refusal{Status: 400, Reason: "Bad Request", Warning: "no From"}
 	}
+	now := time.Now()
+	if inside(req) && (ends(req) || e.calls.known(callID(req), now)) {
+		return nil
+	}
 	source, _ := netip.ParseAddr(f.Remote().Host)
-	d := e.File.Policy().Inbound(from.Address, source, names(f))
+	d := e.file.Policy().Inbound(from.Address, source, names(f))
 	if d.CheckSource {
-		d = d.WithSources(e.Locator.Sources(ctx, d.Domain))
+		d = d.WithSources(e.locator.Sources(ctx, d.Domain))
 	}
 	if !d.Allowed {
 		return d.refusal()
 	}
+	e.calls.add(callID(req), now)
 	return nil
 }
 

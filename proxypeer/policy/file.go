@@ -81,6 +81,12 @@ type FileError struct {
 	Text         string
 }
 
+// ErrBadFile is what every FileError is.
+var ErrBadFile = errors.New("bad federation policy")
+
+// Is says that it is one.
+func (e *FileError) Is(t error) bool { return t == ErrBadFile }
+
 func (e *FileError) Error() string {
 	switch {
 	case e.Line == 0:

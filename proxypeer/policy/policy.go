@@ -34,6 +34,8 @@ type Decision struct {
 	URI    sip.Uri `json:"-"`
 	Routes []Route `json:"routes,omitempty"`
 
+	RequireTLS bool `json:"require_tls,omitempty"`
+
 	// CheckSource, of a request from outside: it is not decided yet. Where the servers of Domain are decides; see WithSources.
 	CheckSource bool `json:"check_source,omitempty"`
 
@@ -137,6 +139,7 @@ func (p *Policy) Outbound(uri sip.Uri) Decision {
 		return d.refuse(403, "calls to %s are not allowed", d.Domain)
 	}
 	d.Allowed, d.Reason = true, fmt.Sprintf("calls to %s are allowed", d.Domain)
+	d.RequireTLS = *e.RequireTLS
 	need := locate.Need{Federation: *e.FederationSRV}
 	switch {
 	case *e.RequireTLS:

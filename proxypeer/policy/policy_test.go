@@ -5,16 +5,20 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/miekg/dns"
 
+	"p2psip/interwork/flow"
 	"p2psip/interwork/locate"
 	"p2psip/interwork/locate/zone"
 	"p2psip/interwork/proxy"
+	"p2psip/proxypeer"
 )
 
 const example = `
@@ -344,18 +348,93 @@ func TestSources(t *testing.T) {
 	}
 }
 
+// request is one of a call from one user to another; inside a dialog if it has a tag.
+func request(method sip.RequestMethod, from, to, tag, id string) *sip.Request {
+	r := sip.NewRequest(method, uri(to))
+	r.AppendHeader(&sip.FromHeader{Address: uri(from), Params: sip.HeaderParams{{K: "tag", V: "f"}}})
+	h := &sip.ToHeader{Address: uri(to)}
+	if tag != "" {
+		h.Params = sip.HeaderParams{{K: "tag", V: tag}}
+	}
+	r.AppendHeader(h)
+	c := sip.CallIDHeader(id)
+	r.AppendHeader(&c)
+	return r
+}
+
+// from is a flow from an address outside.
+type from struct {
+	flow.Flow
+	host string
+}
+
+func (f from) Remote() flow.Addr         { return flow.Addr{Host: f.host, Port: 5060} }
+func (f from) Transport() flow.Transport { return flow.TransportUDP }
+
 func TestEnforcer(t *testing.T) {
 	_, l := publicDNS(t)
-	e := &Enforcer{File: Fixed(read(t, example)), Locator: l}
-	way, err := e.Outbound(t.Context(), uri("sip:carol@hosted.test"), nil)
+	file := Fixed(read(t, example))
+	e := NewEnforcer(file, l)
+	ctx := t.Context()
+	refused := func(err error, status int, part string) {
+		t.Helper()
+		var r *proxy.Refusal
+		if !errors.As(err, &r) || r.Status != status || !strings.Contains(r.Warning, part) {
+			t.Errorf("%v, want %d %q", err, status, part)
+		}
+	}
+	out := func(to, tag, id string, method sip.RequestMethod, next string) (proxypeer.Way, error) {
+		return e.Outbound(ctx, uri(next), request(method, "sip:alice@p2psip.test", to, tag, id))
+	}
+	way, err := out("sip:carol@hosted.test", "", "1", sip.INVITE, "sip:carol@hosted.test")
 	if err != nil || way.URI.Host != "clearing.test" || !slices.Equal(way.Subjects, []string{"clearing.test", "hosted.test"}) {
 		t.Errorf("%+v, %v", way, err)
 	}
-	var refusal *proxy.Refusal
-	if _, err := e.Outbound(t.Context(), uri("sip:carol@closed.acme.test"), nil); !errors.As(err, &refusal) || refusal.Status != 403 || !strings.Contains(refusal.Warning, "switched off") {
-		t.Errorf("%v", err)
-	}
-	if way, err := e.Outbound(t.Context(), uri("sip:carol@nobody.test"), nil); err != nil || way.URI.Host != "nobody.test" {
+	_, err = out("sip:carol@closed.acme.test", "", "2", sip.INVITE, "sip:carol@closed.acme.test")
+	refused(err, 403, "switched off")
+	if way, err := out("sip:carol@nobody.test", "", "3", sip.INVITE, "sip:carol@nobody.test"); err != nil || way.URI.Host != "nobody.test" {
 		t.Errorf("%+v, %v", way, err)
+	}
+	if err := e.Inbound(ctx, from{host: "192.0.2.86"}, request(sip.INVITE, "sip:carol@checked.test", "sip:alice@p2psip.test", "", "4")); err != nil {
+		t.Error(err)
+	}
+	refused(e.Inbound(ctx, from{host: "192.0.2.87"}, request(sip.INVITE, "sip:carol@checked.test", "sip:alice@p2psip.test", "", "5")), 403, "none of the servers")
+	refused(e.Inbound(ctx, from{host: "192.0.2.87"}, request(sip.INVITE, "sip:carol@unknown.test", "sip:alice@p2psip.test", "", "6")), 503, "cannot be found out")
+
+	// Inside a dialog: by the far party, not by the address that the request goes to.
+	file.current.Store(read(t, "[default]\noutbound = false\ninbound = false\n[[domain]]\nnames = [\"secure.test\"]\nrequire_tls = true\n"))
+	way, err = out("sip:carol@secure.test", "t", "7", sip.INVITE, "sip:192.0.2.7:5061")
+	if err != nil || way.URI.Host != "" || !slices.Equal(way.Need.Transports, []string{locate.TLS}) {
+		t.Errorf("%+v, %v", way, err)
+	}
+	// A call that was let through lives on, under a policy that would let no other one through.
+	if _, err := out("sip:carol@hosted.test", "t", "1", sip.INVITE, "sip:192.0.2.7"); err != nil {
+		t.Error(err)
+	}
+	if err := e.Inbound(ctx, from{host: "192.0.2.7"}, request(sip.INFO, "sip:carol@hosted.test", "sip:alice@p2psip.test", "t", "1")); err != nil {
+		t.Error(err)
+	}
+	if err := e.Inbound(ctx, from{host: "192.0.2.7"}, request(sip.BYE, "sip:carol@other.test", "sip:alice@p2psip.test", "t", "8")); err != nil {
+		t.Error(err)
+	}
+	_, err = out("sip:carol@hosted.test", "", "1", sip.INVITE, "sip:carol@hosted.test")
+	refused(err, 403, "not allowed")
+	_, err = out("sip:carol@hosted.test", "t", "9", sip.INFO, "sip:192.0.2.7")
+	refused(err, 403, "not allowed")
+	refused(e.Inbound(ctx, from{host: "192.0.2.7"}, request(sip.INFO, "sip:carol@hosted.test", "sip:alice@p2psip.test", "t", "9")), 403, "not allowed")
+}
+
+func TestCallsAreBounded(t *testing.T) {
+	var c calls
+	now := time.Unix(1e9, 0)
+	for i := range 3 * maxCalls {
+		c.add(strconv.Itoa(i), now)
+		c.known("0", now)
+	}
+	if len(c.byID) != maxCalls || c.order.Len() != maxCalls || !c.known("0", now) || c.known("1", now) {
+		t.Errorf("%d and %d remembered", len(c.byID), c.order.Len())
+	}
+	if c.known("0", now.Add(callAge+1)) {
+		t.Error("remembered for ever")
 	}
 }

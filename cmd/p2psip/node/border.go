@@ -16,6 +16,7 @@ import (
 	"p2psip/interwork/proxy"
 	"p2psip/overlay"
 	"p2psip/proxypeer"
+	"p2psip/proxypeer/policy"
 )
 
 // ProxyPeer makes a node carry SIP between the overlay and the public world (draft §3.1). The node's credential has to
@@ -27,7 +28,10 @@ type ProxyPeer struct {
 	// those of the machine if there are none.
 	Locator proxypeer.Locator
 	DNS     []string
-	Policy  proxypeer.Policy // nil: see proxypeer.Config
+	Policy  proxypeer.Policy // nil: that of Federation
+	// Federation is the file with the federation policy (package proxypeer/policy), which is looked at again and again while
+	// the node runs. "", or no such file: everything is allowed.
+	Federation string
 
 	TLS      *tls.Config // for connections to other servers: roots, and the domain certificate
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -139,8 +143,16 @@ func (n *Node) openBorder(oid overlay.ID, core *proxy.Config) error {
 		}
 		locator = l
 	}
+	rules := c.Policy
+	if finds, ok := locator.(policy.Locator); ok && rules == nil && c.Federation != "" {
+		file, err := policy.Open(c.Federation)
+		if err != nil {
+			return fmt.Errorf("the federation policy: %w", err)
+		}
+		n.federation, rules = file, policy.NewEnforcer(file, finds)
+	}
 	b, err := proxypeer.New(proxypeer.Config{
-		OID: oid, Sockets: c.Sockets, Locator: locator, Policy: c.Policy, TLS: c.TLS, Dial: c.Dial,
+		OID: oid, Sockets: c.Sockets, Locator: locator, Policy: rules, TLS: c.TLS, Dial: c.Dial,
 		Capacity: c.Capacity, Limits: c.Limits, Logger: n.log,
 	})
 	if err != nil {
@@ -178,12 +190,33 @@ func (n *Node) startBorder(r flow.Handler) error {
 		n.prepared = func() { stop(); <-done }
 		return nil
 	}
+	n.watchFederation()
 	if err := n.border.Start(r); err != nil {
 		return err
 	}
 	return n.border.Advertise(func(role overlay.Role, describe func() overlay.Offer) (proxypeer.Offering, error) {
 		return n.overlay.Offer(role, describe)
 	}, func() int { return n.core.Stats().Calls })
+}
+
+// watchFederation takes up changes of the federation policy until prepared is called.
+func (n *Node) watchFederation() {
+	if n.federation == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.federation.Watch(ctx, policy.WatchEvery, func(err error) {
+			if err != nil {
+				n.log.Warn("the federation policy is not taken up; the one before stays in force", "error", err)
+				return
+			}
+			n.log.Info("a new federation policy is in force")
+		})
+	}()
+	n.prepared = func() { stop(); <-done }
 }
 
 // Border is how the way out of the overlay, and into it, stands.
@@ -201,6 +234,7 @@ type Border struct {
 	Withheld uint64   `json:"withheld,omitempty"`  // responses that were too large for their source
 	Conns    int      `json:"connected,omitempty"` // connections with other servers
 	Adverts  int      `json:"advertised,omitempty"`
+	Policy   string   `json:"federation_error,omitempty"` // why the federation policy as it is now is not in force
 }
 
 func (n *Node) borderStatus() Border {
@@ -212,8 +246,13 @@ func (n *Node) borderStatus() Border {
 		return b
 	}
 	s := n.border.Status()
+	bad := ""
+	if n.federation != nil && n.federation.Err() != nil {
+		bad = n.federation.Err().Error()
+	}
 	return Border{
-		Role: true, Services: s.Services, Requests: s.Requests, Entered: s.Entered, Left: s.Left, Refused: s.Refused, Failed: s.Failed,
+		Policy: bad,
+		Role:   true, Services: s.Services, Requests: s.Requests, Entered: s.Entered, Left: s.Left, Refused: s.Refused, Failed: s.Failed,
 		Scanners: s.Scanners, Limited: s.Limited, Withheld: s.Withheld, Conns: s.Conns, Adverts: n.border.Advertised(),
 	}
 }

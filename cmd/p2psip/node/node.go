@@ -17,6 +17,7 @@ import (
 	"p2psip/overlay"
 	"p2psip/overlay/datadir"
 	"p2psip/proxypeer"
+	"p2psip/proxypeer/policy"
 )
 
 // Node is a running node. Make one with Start, end it with Close.
@@ -36,7 +37,9 @@ type Node struct {
 	control  *control
 	border   *proxypeer.Peer   // nil: the node is no proxy peer
 	finder   *proxypeer.Finder // nil: it is one
-	prepared func()            // ends the search for proxy peers
+	prepared func()            // ends the search for proxy peers, or the watch over federation
+
+	federation *policy.File // nil: the node is no proxy peer, or has no such file to look at
 
 	once sync.Once
 	err  error
