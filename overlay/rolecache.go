@@ -19,7 +19,7 @@ const (
 	warmFor = 10 * time.Minute
 	// aliveFor is how long a node counts as there after it was heard: after it has answered, or signed what it offers. While
 	// a connection is open it is connectedFor: libp2p notices within a minute or so when the far side is gone.
-	aliveFor     = 3 * time.Minute
+	aliveFor     = 4 * time.Minute
 	connectedFor = 9 * time.Minute
 	// minRenewal is the pause between two looks at whether the cache is due.
 	minRenewal = time.Second

@@ -18,16 +18,15 @@ const (
 	nearRTT = 50 * time.Millisecond
 	// unknownRTT is assumed of a node that was never heard.
 	unknownRTT = 100 * time.Millisecond
-	// warmWeight is by how much a node that need not be asked first is preferred.
-	warmWeight = 8
 	// maxOwnProbes bounds the probes of one Find.
 	maxOwnProbes = 8
 	// capacityRange is how many times the middle node's capacity counts, at most: more would be a claim too cheap to make.
 	capacityRange = 8
 )
 
-// order puts nodes in the order in which they should be given: drawn by chance, each with a weight for the room it has left,
-// its distance, and whether a connection is there already.
+// order puts nodes in the order in which they should be given: those that were heard lately before those that would have to
+// be asked first, and among them drawn by chance, each with a weight for the room it has left and its distance. Everybody's
+// advertisement is new from time to time, so that everybody's turn comes.
 func (r *roles) order(list []*offerer) []*offerer {
 	o := r.o
 	now := o.now()
@@ -39,8 +38,9 @@ func (r *roles) order(list []*offerer) []*offerer {
 	slices.Sort(capacities)
 	middle := capacities[len(capacities)/2]
 	type drawn struct {
-		e *offerer
-		x float64
+		e     *offerer
+		x     float64
+		alive bool
 	}
 	all := make([]drawn, len(list))
 	for i, e := range list {
@@ -53,12 +53,17 @@ func (r *roles) order(list []*offerer) []*offerer {
 			rtt = unknownRTT
 		}
 		weight := room / float64(nearRTT+rtt)
-		if r.caches[e.advert.Role].alive(e, now) {
-			weight *= warmWeight
-		}
-		all[i] = drawn{e, o.random.exp() / weight}
+		all[i] = drawn{e, o.random.exp() / weight, r.caches[e.advert.Role].alive(e, now)}
 	}
-	slices.SortStableFunc(all, func(a, b drawn) int { return cmp.Compare(a.x, b.x) })
+	slices.SortStableFunc(all, func(a, b drawn) int {
+		if a.alive != b.alive {
+			if a.alive {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.x, b.x)
+	})
 	out := make([]*offerer, len(all))
 	for i, d := range all {
 		out[i] = d.e

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"sync"
@@ -20,6 +21,10 @@ const (
 	// offerKeys is how many keys a node that offers a role writes under at a time, offerWriters to how many nodes for each.
 	offerKeys    = 4
 	offerWriters = 5
+	// rootSize is how many nodes write under the well-known key where there are shards.
+	rootSize = 8
+	// minStorers is at how many nodes an advertisement is stored under each key, if there are as many.
+	minStorers = 8
 	// farOff is by how many levels a node's own estimate may differ from what the others do before it does otherwise.
 	farOff = 0.9
 	// withdrawTime bounds how long Close takes to tell the others.
@@ -207,8 +212,8 @@ func (f *Offering) advertise(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if mergeAdverts(root, seen, own, f.r.o.now()).find(own[0].Node) != nil {
-		keys = append(keys, root) // otherwise others come first there
+	if f.amongBest(root, seen, own[0]) {
+		keys = append(keys, root)
 	}
 	return f.writeAll(ctx, keys, own, value)
 }
@@ -241,6 +246,18 @@ func (f *Offering) plan(seen adverts) ([]roleKey, int) {
 	return shards(f.role, level, placeOf(f.role.URI(o.doc.ID), self, o.now()), min(spread, maxSpread)), level
 }
 
+// amongBest says whether the node should write under the well-known key: those with the best scores do, as many as are
+// enough to choose from, so that it has little to carry.
+func (f *Offering) amongBest(k roleKey, seen adverts, own *advert) bool {
+	before := 0
+	for _, a := range seen {
+		if a.Node != own.Node && a.rank(f.r.o.now()) == 0 && k.score(a.place) < k.score(own.place) {
+			before++
+		}
+	}
+	return before < rootSize || !f.r.finding().sharded() && before < MaxAdverts
+}
+
 // look gives what is stored under a key, from two of the nodes that store there.
 func (f *Offering) look(ctx context.Context, k roleKey) (adverts, error) {
 	o := f.r.o
@@ -262,7 +279,7 @@ func (f *Offering) look(ctx context.Context, k roleKey) (adverts, error) {
 	if h, ok := f.holding(k); ok {
 		heard := 0
 		for _, i := range o.random.perm(len(h.nodes)) {
-			if heard == wantAnswers || ctx.Err() != nil {
+			if heard == wantAnswers || seen.living() >= rootSize || ctx.Err() != nil {
 				break
 			}
 			ctx, cancel := context.WithTimeout(ctx, o.timing.RPC)
@@ -299,7 +316,7 @@ func (f *Offering) search(ctx context.Context, k roleKey, ask askFunc) error {
 	if len(f.holders) > 4*maxSpread {
 		clear(f.holders)
 	}
-	f.holders[k] = holding{nodes: r.Nearest, until: o.after(o.random.jitter(keepHolders))}
+	f.holders[k] = holding{nodes: k.storers(r.Nearest), until: o.after(o.random.jitter(keepHolders))}
 	return nil
 }
 
@@ -355,7 +372,7 @@ func (f *Offering) write(ctx context.Context, k roleKey, own adverts, value []by
 		h, _ = f.holding(k)
 	}
 	var stored atomic.Int64
-	if o.nearerThan(h.nodes, o.doc.DHT.BucketSize, key) && f.r.store.put(key, own) == nil {
+	if k.mine(o, h.nodes) && f.r.store.put(key, own) == nil {
 		stored.Add(1)
 	}
 	var wg sync.WaitGroup
@@ -380,6 +397,27 @@ func (f *Offering) write(ctx context.Context, k roleKey, own adverts, value []by
 		return n, nil
 	}
 	return int(stored.Load()), nil
+}
+
+// storers gives those of the nodes nearest to a key that are to store under it. For a shard that is those of its part of the
+// key space, so that each node stores for one shard; if there are few of them, others beside.
+func (k roleKey) storers(nearest []NodeID) []NodeID {
+	if k.level == 0 {
+		return nearest
+	}
+	var out []NodeID
+	for _, n := range nearest {
+		if len(out) < minStorers || k.holds(sha256.Sum256([]byte(n))) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// mine says whether this node itself is among those that store under a key, the others being given.
+func (k roleKey) mine(o *Peer, nodes []NodeID) bool {
+	return o.nearerThan(nodes, o.doc.DHT.BucketSize, k.key(o.doc.ID)) &&
+		(k.level == 0 || len(nodes) < minStorers || k.holds(sha256.Sum256([]byte(o.host.ID()))))
 }
 
 // read verifies what was received under a key.

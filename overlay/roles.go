@@ -79,6 +79,8 @@ type RoleStatus struct {
 	Fetches uint64       // searches in the overlay that they and upkeep of the cache led to
 	Probes  uint64       // nodes asked whether they are there
 	Refused uint64       // values and advertisements received that were not good
+	Read    uint64       // times that others read a role's key here, or tried to
+	Written uint64       // times that others wrote there
 	Known   map[Role]int // nodes in the cache that offer a role
 	Keys    int          // of roles, stored for others
 	Bytes   int          // under those
@@ -90,6 +92,7 @@ func (o *Peer) RoleStatus() RoleStatus {
 	r := o.roles
 	s := RoleStatus{
 		Offers: r.offers.Load(), Finds: r.finds.Load(), Fetches: r.fetches.Load(), Probes: r.probes.Load(), Refused: r.refused.Load(),
+		Read: r.store.read.Load(), Written: r.store.written.Load(),
 		Known: map[Role]int{}, Nodes: o.network(),
 	}
 	s.Keys, s.Bytes = r.store.size()

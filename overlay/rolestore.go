@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
@@ -83,6 +84,8 @@ func (r roleValidator) Select(key string, values [][]byte) (int, error) {
 // out; its size is bounded, and so is what one signer can take of it.
 type roleStore struct {
 	v *advertVerifier
+
+	read, written atomic.Uint64 // requests of others
 
 	mu    sync.Mutex
 	m     map[roleKey]*storedRole // guarded by mu
@@ -276,6 +279,7 @@ func (s stores) Get(ctx context.Context, key ds.Key) ([]byte, error) {
 	if !ok {
 		return s.store.Get(ctx, key)
 	}
+	s.roles.read.Add(1)
 	if data := s.roles.data(k); data != nil {
 		return data, nil
 	}
@@ -296,6 +300,7 @@ func (s stores) Put(ctx context.Context, key ds.Key, data []byte) error {
 	if err != nil {
 		return err
 	}
+	s.roles.written.Add(1)
 	return s.roles.put(k, set)
 }
 
