@@ -25,6 +25,7 @@ import (
 	"p2psip/interwork/phonetest"
 	"p2psip/interwork/proxy"
 	"p2psip/overlay"
+	"p2psip/proxypeer/policy"
 )
 
 // publicWorld is what is outside an overlay: a name server, a provider (Kamailio) with a registrar that asks for digest, and
@@ -328,7 +329,7 @@ func newBorderWorld(t *testing.T) *borderWorld {
 		}
 		c := w.config(dir)
 		c.Trace = trace{fmt.Sprintf("pp%d", i+1), w.log}.event
-		c.ProxyPeer = &ProxyPeer{DNS: []string{w.out.dns}}
+		c.ProxyPeer = &ProxyPeer{DNS: []string{w.out.dns}, Federation: filepath.Join(dir, policy.FileName)}
 		for _, tr := range []string{"udp", "tcp"} {
 			s, err := OpenPublic(tr+":"+w.out.peers[i].String(), nil)
 			if err != nil {
