@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -244,6 +243,3 @@ func minExpires(res *sip.Response) (time.Duration, bool) {
 	n, err := strconv.ParseUint(strings.TrimSpace(h.Value()), 10, 32)
 	return time.Duration(n) * time.Second, err == nil && n > 0
 }
-
-// errClosed says that the manager is closed.
-var errClosed = errors.New("the accounts are closed")

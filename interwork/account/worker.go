@@ -165,12 +165,12 @@ func (w *worker) step() time.Duration {
 	case now.Before(next):
 		return min(next.Sub(now), lookEvery)
 	}
-	w.attempt(now)
+	w.attempt()
 	return lookEvery / 2
 }
 
 // attempt registers, and notes what came of it.
-func (w *worker) attempt(now time.Time) {
+func (w *worker) attempt() {
 	w.mu.Lock()
 	if w.status.State == Waiting {
 		w.status.State, w.status.Error, w.status.Hint = Trying, "", ""
@@ -181,7 +181,7 @@ func (w *worker) attempt(now time.Time) {
 	if w.ctx.Err() != nil {
 		return
 	}
-	now = w.m.c.Now()
+	now := w.m.c.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := &w.status
