@@ -68,7 +68,7 @@ func HTML(w io.Writer, r *result.Run) error {
 	if h := r.HotKey; h != nil {
 		for _, y := range h.Ways {
 			data.HotWays = append(data.HotWays, []string{y.Name, result.Plain.Write(y.Max), result.Plain.Write(y.Median),
-				result.Plain.Write(y.MaxOverMedian), result.Plain.Write(y.Gini), result.Plain.Write(y.Messages), result.Millis.Write(y.P95MS), result.Ratio.Write(y.Success)})
+				result.Plain.Write(y.MaxOverMedian), result.Plain.Write(y.Gini), result.Plain.Write(y.Messages), result.Millis.Write(y.P50MS), result.Millis.Write(y.P95MS), result.Ratio.Write(y.Success), mostUsed(y)})
 		}
 	}
 	if k := r.Calls; k != nil {

@@ -40,10 +40,11 @@ func Summary(r *result.Run) string {
 	if h := r.HotKey; h != nil && len(h.Ways) > 0 {
 		b.WriteByte('\n')
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(w, "hot key\tbusiest\tmiddle\tratio\tmessages\t95 % within\t")
+		fmt.Fprintln(w, "hot key\tsucceeded\thalf within\t95 %\tbusiest\tmiddle\tratio\tmessages\tmost used\t")
 		for _, y := range h.Ways {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t\n", y.Name, result.Plain.Write(y.Max), result.Plain.Write(y.Median),
-				result.Plain.Write(y.MaxOverMedian), result.Plain.Write(y.Messages), result.Millis.Write(y.P95MS))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", y.Name, result.Ratio.Write(y.Success), result.Millis.Write(y.P50MS),
+				result.Millis.Write(y.P95MS), result.Plain.Write(y.Max), result.Plain.Write(y.Median), result.Plain.Write(y.MaxOverMedian),
+				result.Plain.Write(y.Messages), mostUsed(y))
 		}
 		w.Flush()
 	}
@@ -116,6 +117,14 @@ func limits(wall float64, s *result.Self) string {
 		return ""
 	}
 	return "It was " + strings.Join(out, ", ") + ".\n"
+}
+
+// mostUsed is how often the node that was found most was given, over the mean.
+func mostUsed(w result.HotWay) string {
+	if w.Used == nil || w.Used.Mean.Or(0) == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f× the mean", w.Used.Max.Or(0)/w.Used.Mean.Or(0))
 }
 
 // bytesUnit writes an amount of memory, in powers of two.
