@@ -47,7 +47,7 @@ func TestReadme(t *testing.T) {
 	}
 	dir := t.TempDir()
 	ports := map[string]string{}
-	for _, p := range []string{"5061", "5062", "5081", "5082"} {
+	for _, p := range []string{"5061", "5062", "5063", "5070", "5081", "5082", "5083"} {
 		ports[p] = freePort(t)
 	}
 	edit := func(s string) string {
