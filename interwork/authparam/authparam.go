@@ -66,7 +66,8 @@ func tokenOrQuoted(s string) (value, rest string, err error) {
 			return b.String(), s[i+1:], nil
 		case c == '\\':
 			i++
-			if i == len(s) || s[i] == '\r' || s[i] == '\n' || s[i] >= 0x80 {
+			// A control character may be escaped by the grammar. Nobody does, and it would be written unescaped.
+			if i == len(s) || s[i] < ' ' || s[i] >= 0x7f {
 				return "", "", errors.New("has a backslash that escapes nothing")
 			}
 			b.WriteByte(s[i])
