@@ -19,7 +19,7 @@ func TestFederationPolicyChanges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts other programs")
 	}
-	w := newBorderWorld(t)
+	w := newBorderWorld(t, false)
 	ctx := testContext(t)
 	alice, carol := w.phones(ctx)
 	out, in := established(t, ctx, alice, carol, "sip:carol@provider.example")

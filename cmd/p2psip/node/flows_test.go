@@ -1,9 +1,11 @@
 package node
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -25,6 +27,7 @@ import (
 	"p2psip/interwork/phonetest"
 	"p2psip/interwork/proxy"
 	"p2psip/overlay"
+	"p2psip/proxypeer"
 	"p2psip/proxypeer/policy"
 )
 
@@ -308,14 +311,19 @@ type borderWorld struct {
 	log  *traceLog
 	node *Node
 	pp   [2]*Node
+
+	processes [2]*proxyPeerProcess // instead of pp
+	bootstrap []string
 }
 
-func newBorderWorld(t *testing.T) *borderWorld {
+func newBorderWorld(t *testing.T, processes bool) *borderWorld {
 	t.Helper()
 	phonetest.Need(t, "baresip")
 	w := &borderWorld{universe: newUniverse(t), out: newPublicWorld(t), log: &traceLog{}}
+	var homes []string
 	for i := range w.pp {
 		dir := t.TempDir()
+		homes = append(homes, dir)
 		id, err := Install(dir, w.authority.Document(), time.Now())
 		if err != nil {
 			t.Fatal(err)
@@ -326,6 +334,10 @@ func newBorderWorld(t *testing.T) *borderWorld {
 		}
 		if _, err := InstallCredential(dir, cred.PEM(), time.Now()); err != nil {
 			t.Fatal(err)
+		}
+		if processes {
+			w.processes[i] = w.process(dir, i)
+			continue
 		}
 		c := w.config(dir)
 		c.Trace = trace{fmt.Sprintf("pp%d", i+1), w.log}.event
@@ -339,10 +351,32 @@ func newBorderWorld(t *testing.T) *borderWorld {
 		}
 		w.pp[i] = w.start(c)
 	}
+	// A node that looks before a proxy peer has made itself known is content with the others for some minutes.
+	for _, dir := range homes {
+		w.advertised(dir)
+	}
 	c := w.config(w.home("alice"))
+	c.Bootstrap = append(c.Bootstrap, w.bootstrap...)
 	c.Trace = trace{"node", w.log}.event
 	w.node = w.start(c)
 	return w
+}
+
+// advertised waits until other nodes know of a proxy peer.
+func (w *borderWorld) advertised(dir string) {
+	w.t.Helper()
+	ctx := testContext(w.t)
+	for {
+		res, err := Ask(ctx, dir, Request{Do: "status"})
+		if err == nil && res.Status.Border.Adverts > 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			w.t.Fatalf("a proxy peer is not advertised: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // phones starts alice's phone at her node and carol's at the provider, both registered.
@@ -381,7 +415,7 @@ func TestFlowOutbound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts other programs")
 	}
-	w := newBorderWorld(t)
+	w := newBorderWorld(t, false)
 	ctx := testContext(t)
 	alice, carol := w.phones(ctx)
 	out, in := established(t, ctx, alice, carol, "sip:carol@provider.example")
@@ -426,7 +460,7 @@ func TestFlowInbound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts other programs")
 	}
-	w := newBorderWorld(t)
+	w := newBorderWorld(t, false)
 	ctx := testContext(t)
 	alice, carol := w.phones(ctx)
 	out, in := established(t, ctx, carol, alice, "sip:alice@"+testID)
@@ -450,4 +484,136 @@ func TestFlowInbound(t *testing.T) {
 	}
 	w.log.follows(t, "node in from phone: BYE", "node out to node: BYE", "pp2 in from node: BYE", "pp2 out to outside: BYE")
 	w.log.crossing(t)
+}
+
+// proxyPeerProcess is a proxy peer in a process of its own, which can be killed.
+type proxyPeerProcess struct {
+	id  string
+	cmd *exec.Cmd
+}
+
+const proxyPeerEnv = "P2PSIP_TEST_PROXY_PEER"
+
+// process starts one from a data directory.
+func (w *borderWorld) process(dir string, i int) *proxyPeerProcess {
+	w.t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestProxyPeerProcess$")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s %s", proxyPeerEnv, dir, w.out.peers[i], w.out.dns, strings.Join(w.bootstrap, " ")))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	f := strings.Fields(line)
+	if err != nil || len(f) < 2 {
+		w.t.Fatalf("the proxy peer says %q: %v", line, err)
+	}
+	w.bootstrap = append(w.bootstrap, f[1])
+	return &proxyPeerProcess{id: f[0], cmd: cmd}
+}
+
+// TestProxyPeerProcess is the process of a proxy peer.
+func TestProxyPeerProcess(t *testing.T) {
+	f := strings.Fields(os.Getenv(proxyPeerEnv))
+	if len(f) < 3 {
+		t.Skip("started by TestKilledProxyPeer only")
+	}
+	s, err := OpenPublic("udp:"+f[1], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := Start(Config{
+		DataDir: f[0], Listen: []string{"/ip4/127.0.0.1/tcp/0"}, SIP: "127.0.0.1:0", NoLAN: true, Control: true, Bootstrap: f[3:],
+		Logger: slog.New(slog.DiscardHandler), ProxyPeer: &ProxyPeer{DNS: []string{f[2]}, Sockets: []proxypeer.Socket{s}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println(n.ID(), n.Addrs()[0])
+	select {} // until it is killed
+}
+
+// TestKilledProxyPeer has the proxy peer of a call killed: either side goes on through the other one, and who is calling at
+// that moment hears of it soon and gets through at the second attempt.
+func TestKilledProxyPeer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	for _, c := range []string{"caller", "callee", "ringing"} {
+		t.Run(c, func(t *testing.T) {
+			w := newBorderWorld(t, true)
+			ctx := testContext(t)
+			alice, carol := w.phones(ctx)
+			for len(w.node.Status().Border.Known) < 2 { // one to be killed, and one in reserve
+				select {
+				case <-ctx.Done():
+					t.Fatalf("the node knows %q", w.node.Status().Border.Known)
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+			if c == "ringing" {
+				call := alice.Dial(ctx, "sip:carol@provider.example")
+				if _, err := carol.WaitIncoming(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if err := call.WaitRinging(ctx); err != nil {
+					t.Fatal(err)
+				}
+				w.killInUse()
+				began := time.Now()
+				reason, err := call.WaitClosed(ctx)
+				if took := time.Since(began); err != nil || took > 4*time.Second {
+					t.Errorf("the caller heard %q (%v) after %v", reason, err, took)
+				}
+				carol.Stop() // it rings until its provider gives up
+				carol = phonetest.StartBaresip(t, phonetest.BaresipConfig{AOR: "sip:dave@provider.example", Proxy: w.out.provider.String(), AuthUser: "dave", Password: "secret"})
+				if err := carol.Register(ctx); err != nil {
+					t.Fatal(err)
+				}
+				established(t, ctx, alice, carol, "sip:dave@provider.example")
+				return
+			}
+			out, in := established(t, ctx, alice, carol, "sip:carol@provider.example")
+			w.killInUse()
+			began := time.Now()
+			first, second := out, in
+			if c == "callee" {
+				first, second = in, out
+			}
+			if c == "caller" {
+				if err := first.Hold(ctx); err != nil {
+					t.Errorf("re-INVITE: %v", err)
+				}
+			}
+			if err := first.Hangup(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := second.WaitClosed(ctx); err != nil {
+				t.Errorf("BYE: %v", err)
+			}
+			t.Logf("over after %v", time.Since(began))
+		})
+	}
+}
+
+// killInUse kills the proxy peer that the node uses.
+func (w *borderWorld) killInUse() {
+	w.t.Helper()
+	known := w.node.Status().Border.Known
+	for _, p := range w.processes {
+		if len(known) > 0 && p.id == known[0] {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+			return
+		}
+	}
+	w.t.Fatalf("no proxy peer in use: %q", known)
 }
