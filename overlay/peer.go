@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -153,8 +154,8 @@ func (o *Peer) startDHT() error {
 		dht.DisableAutoRefresh(),
 		dht.LookupCheckConcurrency(0),
 		dht.OnRequestHook(func(_ context.Context, s network.Stream, _ *pb.Message) {
-			if o.up.Load() {
-				o.upkeep.heard(s.Conn().RemotePeer())
+			if p := s.Conn().RemotePeer(); o.up.Load() && o.mayServe(p, s.Protocol()) {
+				o.upkeep.heard(p)
 			}
 		}),
 		dht.WithCustomMessageSender(func(h host.Host, protos []protocol.ID) pb.MessageSenderWithDisconnect {
@@ -167,6 +168,13 @@ func (o *Peer) startDHT() error {
 	}
 	o.messenger, err = pb.NewProtocolMessenger(o.sender)
 	return err
+}
+
+// mayServe says whether a node that asks would answer as well: it is not known yet what it speaks, or the DHT's protocol is
+// among that. One that only asks, because nobody could connect to it, must not be named to others, who would wait for it.
+func (o *Peer) mayServe(p NodeID, kad protocol.ID) bool {
+	spoken, err := o.host.Peerstore().GetProtocols(p)
+	return err != nil || len(spoken) == 0 || slices.Contains(spoken, kad)
 }
 
 // boundAddrs is kad-dht's address filter: private addresses are wanted, long lists are not.
