@@ -145,7 +145,7 @@ func TestFailedTargetsComeLast(t *testing.T) {
 			order("bca")
 			time.Sleep(want - 1)
 			order("bca")
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			order("abc")
 		}
 		time.Sleep(forgetAfter + 1)

@@ -93,12 +93,6 @@ func (s *stub) asked() []string {
 	return slices.Clone(s.log)
 }
 
-func (s *stub) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.log = nil
-}
-
 // locator asks the stubs, one question at a time, with chance that is the same each time.
 func locator(t testing.TB, rc ResolverConfig, c Config, servers ...*stub) *Locator {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,11 +86,14 @@ func TestFileChanges(t *testing.T) {
 		}
 		allowed(true)
 
-		var told []string
+		var mu sync.Mutex
+		var told []string // guarded by mu
 		ctx, done := t.Context(), make(chan struct{})
 		go func() {
 			defer close(done)
 			f.Watch(ctx, WatchEvery, func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
 				if err != nil {
 					told = append(told, err.Error())
 				} else {
@@ -99,9 +103,13 @@ func TestFileChanges(t *testing.T) {
 		}()
 		step := func(want string) {
 			t.Helper()
+			mu.Lock()
 			told = nil
+			mu.Unlock()
 			time.Sleep(3 * WatchEvery)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if got := strings.Join(told, "|"); !strings.Contains(got, want) || want == "" && got != "" || len(told) > 1 {
 				t.Errorf("told %q, want %q", got, want)
 			}
@@ -175,4 +183,24 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestDocumentedExample: what the package comment shows is a policy.
+func TestDocumentedExample(t *testing.T) {
+	b, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "//\t"); ok {
+			text.WriteString(rest)
+		} else if strings.TrimSpace(line) == "//" {
+			text.WriteString("\n")
+		}
+	}
+	p, err := Parse([]byte(text.String()))
+	if err != nil || len(p.entries) != 1 || len(p.routes) != 1 {
+		t.Errorf("%v\n%s", err, &text)
+	}
 }
