@@ -101,3 +101,26 @@ func ForgeSelfSigned(key crypto.PrivKey, doc *Document, users []AOR, roles []Rol
 
 // Keeps says whether the connection with a node stays however many others there are.
 func (o *Peer) Keeps(n NodeID) bool { return o.host.ConnManager().IsProtected(n, "") }
+
+// GetAt asks one node for what it stores under a key.
+func (o *Peer) GetAt(ctx context.Context, n NodeID, key string) ([]byte, error) {
+	rec, _, err := o.messenger.GetValue(ctx, n, key)
+	return rec.GetValue(), err
+}
+
+// SignAdvertAs signs an advertisement with one key, shows a credential, and does not ask whether it permits the role.
+func SignAdvertAs(key crypto.PrivKey, cred *Credential, doc *Document, a Advert) ([]byte, error) {
+	return signAdvert(key, &Credential{chain: cred.chain, node: cred.node, roles: []Role{a.Role}}, doc, a, 0, false)
+}
+
+// Adverts reads a value as this node does.
+func (o *Peer) Adverts(value []byte) ([]Advert, error) {
+	s, err := o.roles.v.set(value, false)
+	var out []Advert
+	for _, a := range s {
+		if !a.withdrawn {
+			out = append(out, a.Advert)
+		}
+	}
+	return out, err
+}
