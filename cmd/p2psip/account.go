@@ -178,7 +178,7 @@ func (p *program) password(c *cli.Context, aor string) (string, error) {
 		}
 		return line, nil
 	}
-	s, err := p.ui.ReadSecret("Password of " + aor + ": ")
+	s, err := p.ui.ReadSecret(c.Context, "Password of "+aor+": ")
 	if err == nil && s == "" {
 		err = errors.New("no password was given")
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,21 +165,41 @@ func (u *ui) ReadLine() (string, error) {
 	}
 }
 
-// ReadSecret asks for a secret on the terminal, which does not show what is typed. Without a terminal it fails.
-func (u *ui) ReadSecret(prompt string) (string, error) {
+// ReadSecret asks for a secret on the terminal, which does not show what is typed, until ctx ends. Without a terminal it
+// fails.
+func (u *ui) ReadSecret(ctx context.Context, prompt string) (string, error) {
 	if u.terminal == nil {
 		return "", errors.New("standard input is no terminal to ask for the password on")
 	}
-	u.raw(prompt)
-	b, err := term.ReadPassword(int(u.terminal.Fd()))
-	u.raw("\n")
+	fd := int(u.terminal.Fd())
+	before, err := term.GetState(fd)
 	if err != nil {
 		return "", fmt.Errorf("reading from the terminal: %w", err)
 	}
-	if len(b) > maxLine {
-		return "", errors.New("what was typed is too long")
+	type typed struct {
+		b   []byte
+		err error
 	}
-	return string(b), nil
+	done := make(chan typed, 1)
+	u.raw(prompt)
+	go func() { // ends with the line, or with the process
+		b, err := term.ReadPassword(fd)
+		done <- typed{b, err}
+	}()
+	select {
+	case t := <-done:
+		u.raw("\n")
+		switch {
+		case t.err != nil:
+			return "", fmt.Errorf("reading from the terminal: %w", t.err)
+		case len(t.b) > maxLine:
+			return "", errors.New("what was typed is too long")
+		}
+		return string(t.b), nil
+	case <-ctx.Done():
+		u.raw("\n")
+		return "", errors.Join(ctx.Err(), term.Restore(fd, before))
+	}
 }
 
 // LogWriter gives a writer to standard error for a log, whose lines do not mix with others.
