@@ -94,6 +94,9 @@ func (c *Core) enters(r *request) bool {
 // decidePublic finds the way of a request from the public side (draft §5.3): to users of the overlay, and nowhere else
 // whatever its Route, Request-URI or From say.
 func (c *Core) decidePublic(r *request) way {
+	if r.toTag == "" && c.own.domain(r.req.From().Address.Host) && !c.camefrom(r) {
+		return way{kind: refuse, status: 403, reason: "Forbidden", warning: "users of " + string(c.cfg.OID) + " do not call from outside"}
+	}
 	relay := way{kind: refuse, status: 403, reason: "Forbidden", warning: "this proxy serves " + string(c.cfg.OID) + " only"}
 	switch {
 	case len(r.routes) > 0, hasParam(&r.uri, "maddr"):
@@ -107,6 +110,18 @@ func (c *Core) decidePublic(r *request) way {
 		return c.decideUser(r, true)
 	}
 	return relay
+}
+
+// camefrom says that a request has left the overlay through this very node and comes back, as when somebody outside has
+// diverted a call to a user of the overlay: one of the Vias is a proven own one. A From of the overlay counts for nothing
+// otherwise, because nobody outside can prove it.
+func (c *Core) camefrom(r *request) bool {
+	for i, v := range r.vias[:len(r.vias)-1] {
+		if branch, _ := v.Params.Get("branch"); c.branches.proves(branch, r.vias[i+1], false) {
+			return true
+		}
+	}
+	return false
 }
 
 // carryIn brings a request from the public side to a user of the overlay, once Border.Enter has nothing against it.

@@ -399,6 +399,30 @@ func TestOpenRelay(t *testing.T) {
 	}
 }
 
+// TestForgedFrom has an outsider claim to be a user of the overlay, and a call of such a user come back diverted.
+func TestForgedFrom(t *testing.T) {
+	newWorld(t, func(w *world) {
+		p, out := w.proxyPeer(8)
+		a := w.node(1, func(c *Config) { c.Proxies = &through{nodes: []*node{p}} })
+		alice, bob := a.phone("alice", flow.TransportTCP, 6000, 1000), a.phone("bob", flow.TransportTCP, 6001, 1000)
+		h := out.hop(flow.TransportUDP, "192.0.2.7:5060", "example.com")
+		out.hops["example.com"] = []Hop{h}
+		mallory := out.outsider("sip:bob@p2psip.example", h)
+		mallory.send(mallory.invite("MESSAGE", "sip:alice@p2psip.example"))
+		mallory.expect("403")
+		alice.expect("")
+
+		alice.send(alice.out("MESSAGE", "sip:carol@example.com"))
+		mallory.expect("MESSAGE")
+		text := mallory.request("MESSAGE").String()
+		text = strings.Replace(text, "MESSAGE sip:carol@example.com ", "MESSAGE sip:bob@p2psip.example ", 1)
+		text = strings.Replace(text, "\r\nVia: ", "\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK"+unique()+"\r\nVia: ", 1)
+		p.core.Layer().HandleMessage(out.at(h), parse(t, text))
+		w.run()
+		bob.expect("MESSAGE")
+	})
+}
+
 // TestMembersOnly lists what a member may have carried out of the overlay.
 func TestMembersOnly(t *testing.T) {
 	for _, c := range []struct {
