@@ -87,6 +87,15 @@ func (s adverts) living() int {
 	return n
 }
 
+// others counts those that have not been withdrawn and are not of the node itself.
+func (s adverts) others(self NodeID) int {
+	n := s.living()
+	if a := s.find(self); a != nil && !a.withdrawn {
+		n--
+	}
+	return n
+}
+
 // encode gives the wire form.
 func (s adverts) encode() ([]byte, error) {
 	list := make([]asn1.RawValue, len(s))

@@ -52,7 +52,7 @@ func (c *roleCache) fetch(f *fetch) {
 		if i == len(keys)-1 {
 			c.mu.Lock()
 			c.where.few = 0
-			if n := all.living(); n < enough {
+			if n := all.others(o.host.ID()); n < enough {
 				c.where.few = n
 			}
 			c.mu.Unlock()
@@ -61,10 +61,7 @@ func (c *roleCache) fetch(f *fetch) {
 			break
 		}
 	}
-	found := all.living()
-	if all.find(o.host.ID()) != nil {
-		found--
-	}
+	found := all.others(o.host.ID())
 	now := o.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,7 +97,7 @@ func union(a, b adverts) adverts {
 
 // suffices says whether enough have been found to end a search.
 func (c *roleCache) suffices(s adverts) bool {
-	n := s.living()
+	n := s.others(c.r.o.host.ID())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return n >= enough || n > 0 && n >= c.where.few && c.where.few > 0
@@ -212,7 +209,7 @@ func (g *gathering) take(s adverts) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.all = mergeAdverts(g.k, g.all, s, g.r.o.now())
-	if s.living() == 0 {
+	if s.others(g.r.o.host.ID()) == 0 {
 		return
 	}
 	if g.each != nil {
@@ -307,7 +304,7 @@ func (c *roleCache) findAnew(ctx context.Context, n int) ([]Advert, error) {
 		all = c.own()
 	}
 	for _, k := range c.plan() {
-		if all.living() > 0 {
+		if all.others(c.r.o.host.ID()) > 0 {
 			break
 		}
 		s, ok := c.r.fetchSet(ctx, k, 1, nil)

@@ -117,10 +117,12 @@ func TestWellKnownKeyWorks(t *testing.T) {
 	defer cancel()
 	offer(t, u.Peers[0], overlay.RoleProxy, overlay.Offer{Capacity: 7})
 	key := overlay.RoleKey(overlay.RoleProxy, overlaytest.ID, 0, 0)
-	value, err := u.Peers[5].GetAt(ctx, u.Peers[3].ID(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var value []byte
+	eventually(t, "a node answers", func() bool {
+		var err error
+		value, err = u.Peers[5].GetAt(ctx, u.Peers[3].ID(), key)
+		return err == nil
+	})
 	got, err := u.Peers[5].Adverts(value)
 	if err != nil || len(got) != 1 || got[0].Node != u.Peers[0].ID() || got[0].Capacity != 7 {
 		t.Fatalf("%+v, %v", got, err)
