@@ -364,7 +364,7 @@ func (r *run) summarize() {
 	}
 	out.Direct = r.direct()
 	if v := result.Share(r.firstFresh, r.found); v.Known() {
-		out.Notes = append(out.Notes, "fresh counts the newest record that a lookup gave until it ended; of the first records "+v.String()+" were the newest")
+		out.Notes = append(out.Notes, "fresh counts the newest record that a lookup gave until it ended; of the first records "+result.Ratio.Write(v)+" were the newest")
 	}
 	slices.SortFunc(out.Marks, func(a, b result.Mark) int { return cmp.Or(cmp.Compare(a.AtS, b.AtS), cmp.Compare(a.Text, b.Text)) })
 }
