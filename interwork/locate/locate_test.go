@@ -231,6 +231,9 @@ func TestBounds(t *testing.T) {
 		fmt.Fprintf(&b, "@ NAPTR %d 1 \"s\" \"SIP+D2U\" \"\" _s%d._udp\n_s%d._udp SRV 1 1 5060 gone%d\n", i, i, i, i)
 		fmt.Fprintf(&b, "@ A 192.0.%d.%d\n", i/250, i%250+1)
 	}
+	for i := range 20 {
+		fmt.Fprintf(&b, "_sip._tcp SRV %d 1 5060 m%d\nm%d A 198.51.100.%d\nm%d A 203.0.113.%d\n", i, i, i, i, i, i)
+	}
 	z := parse(t, b.String()+"\nelsewhere.test. 60 SOA ns hostmaster 1 3600 600 86400 60\n*.elsewhere.test. A 192.0.2.1\n*.elsewhere.test. A 192.0.2.2")
 	var n atomic.Int32
 	l, err := New(Config{Resolver: resolver(t, ResolverConfig{Exchanger: counting(&n, z)})})
@@ -244,6 +247,7 @@ func TestBounds(t *testing.T) {
 	}{
 		{"sip:example.com:5060", maxAddresses, nil},
 		{"sip:example.com;transport=udp", 2, nil}, // many hosts of two addresses
+		{"sip:example.com;transport=tcp", MaxTargets, nil},
 		{"sip:example.com", 0, ErrTooMany},
 	} {
 		n.Store(0)

@@ -120,7 +120,7 @@ var matrix = []struct {
 		zone: `@ NAPTR 1 1 "s" "SIP+D2S" "" _sip._sctp
 			@ NAPTR 1 2 "s" "SIPS+D2W" "" _sips._ws
 			@ NAPTR 1 3 "u" "E2U+sip" "!^.*$!sip:x@evil.test!" .
-			@ NAPTR 1 4 "s" "SIP+D2T" "!^.*$!_sip._tcp.evil.test!" .
+			@ NAPTR 1 4 "s" "SIP+D2T" "!^.*$!_sip._tcp.evil.test!" _sip._tcp.evil.test.
 			@ NAPTR 1 5 "a" "SIP+D2T" "" evil.test.
 			@ NAPTR 9 9 "s" "SIP+D2U" "" _sip._udp
 			_sip._udp SRV 1 1 5060 u
@@ -477,6 +477,9 @@ func TestMatrix(t *testing.T) {
 			}
 			if t.Failed() {
 				t.Logf("%v\n%v", res, err)
+			}
+			if strings.Contains(row.zone, "SRV 0 0 0 .") && !strings.Contains(res.String(), "the domain says that there is no such service") {
+				t.Errorf("the target \".\" is not explained:\n%v", res)
 			}
 			// What is explained names every question that was asked.
 			text := res.String()
