@@ -148,8 +148,8 @@ func (m *Manager) Call(req *sip.Request, uri sip.Uri, leaves bool) *Call {
 	w.mu.Lock()
 	id2, service := w.login.id, w.granted.routes
 	w.mu.Unlock()
-	switch {
-	case len(service) > 0 && len(w.a.Proxy) == 0:
+	switch { // what the provider said when it registered the account goes before what was configured (RFC 3608)
+	case len(service) > 0:
 		c.routes = service
 	case w.a.Proxy != "":
 		c.routes = []string{w.a.route()}

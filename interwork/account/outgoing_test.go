@@ -57,7 +57,7 @@ func challenge407(t *testing.T, req *sip.Request, realm, nonce string) *sip.Resp
 
 // TestCallAsPublicAddress follows one call through its challenges: what the provider sees, what the phone sees.
 func TestCallAsPublicAddress(t *testing.T) {
-	inBubble(t, Account{Prefix: "9"}, func(b *bench) {
+	inBubble(t, Account{Prefix: "9", Proxy: "edge.provider.example"}, func(b *bench) {
 		b.wait(time.Second)
 		const carol = "sip:90301234@p2psip.example"
 		if c := b.m.Call(outgoing(t, "INVITE", "sip:bob@p2psip.example", "", 1), sip.Uri{Scheme: "sip", User: "bob", Host: "p2psip.example"}, false); c != nil {

@@ -331,6 +331,24 @@ func TestAccountWithKamailio(t *testing.T) {
 	}
 	until(t, "carol's end of the call", func() bool { return len(carol.Calls()) == 0 })
 
+	// carol calls by GRUU: the one that alice's phone does not know of, and a temporary one of a phone that is not registered.
+	contact, _ := message.ParseURI("sip:alice@127.0.0.1:9")
+	raw := newRawPhone(t, a)
+	temp, ok := a.edge.GRUU(a.Users()[0], raw.flow(t, a), contact)
+	if !ok {
+		t.Fatal("no temporary GRUU")
+	}
+	var status *phone.StatusError
+	if c, err := carol.Call(ctx, temp.String()); err != nil {
+		t.Error(err)
+	} else if _, err := c.Wait(ctx, phone.Answered); !errors.As(err, &status) || status.Status != 486 || raw.last("INVITE") == "" {
+		t.Errorf("%s: %v, want what the phone says", temp.String(), err)
+	}
+	pub := a.Status().Phones.Users[0].Phones[0].ID
+	if err := talk(carol, "sip:alice@"+testID+";gr="+pub).Hangup(ctx); err != nil {
+		t.Errorf("carol hangs up: %v", err)
+	}
+
 	// The first proxy peer goes; whoever it was that registered, calls come in through the other one.
 	pp1.Close()
 	if err := talk(carol, "sip:alice@provider.example").Hangup(ctx); err != nil {
