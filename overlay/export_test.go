@@ -124,3 +124,17 @@ func (o *Peer) Adverts(value []byte) ([]Advert, error) {
 	}
 	return out, err
 }
+
+// Table gives the nodes of the routing table.
+func (o *Peer) Table() []NodeID { return o.dht.RoutingTable().ListPeers() }
+
+// TableNearest gives the n nodes of the routing table nearest to this one.
+func (o *Peer) TableNearest(n int) []NodeID {
+	return o.dht.RoutingTable().NearestPeers(kadID(string(o.host.ID())), n)
+}
+
+// KeyDistance gives the distance of a node to a user's key.
+func KeyDistance(a AOR, n NodeID) [32]byte { return kadDistance(kadTarget(userKey(a)), n) }
+
+// NodeDistance gives the distance between two nodes.
+func NodeDistance(a, b NodeID) [32]byte { return kadDistance(kadTarget(string(a)), b) }

@@ -276,6 +276,12 @@ func (u *upkeep) checkDue(ctx context.Context) {
 		}
 	}
 	wg.Wait()
+	gone := len(slices.DeleteFunc(due, func(p NodeID) bool { return u.rt.Find(p) != "" }))
+	if gone > u.o.doc.DHT.BucketSize/unrest {
+		u.walkHome(ctx)
+	} else if gone > 0 {
+		u.look(ctx) // for those who are among the nearest instead
+	}
 	if fill {
 		u.fill(ctx, thinBelow)
 	}
