@@ -18,9 +18,10 @@ import (
 // Bounds on the upkeep.
 const (
 	maxLost = 128
-	// checkSoon is until a neighbour whose connection has gone is asked for a sign of life; it doubles each time that happens
-	// to the same one, up to checkLatest.
+	// checkSoon is until a neighbour whose connection has gone is asked for a sign of life. If it gives one it has too many
+	// connections and will drop ours again: the next time is checkAgain, and doubles up to checkLatest.
 	checkSoon   = 10 * time.Second
+	checkAgain  = 5 * time.Minute
 	checkLatest = 30 * time.Minute
 	// unrest is the share of the table that must have failed since the last look for the next one to come soon.
 	unrest = 4 // one in so many
@@ -84,6 +85,11 @@ func (u *upkeep) connected(p NodeID) bool {
 // bucket gives the bucket a node belongs to: how many bits its place in the key space has in common with ours.
 func (u *upkeep) bucket(p NodeID) int { return kb.CommonPrefixLen(u.self, kb.ConvertPeerID(p)) }
 
+// isNear says whether a node is one of the k nearest neighbours.
+func (u *upkeep) isNear(p NodeID) bool {
+	return slices.Contains(u.rt.NearestPeers(u.self, u.o.doc.DHT.BucketSize), p)
+}
+
 func (u *upkeep) far(bucket int) bool { return bucket < int(u.near.Load()) }
 
 // heard is called when a node has answered or asked: it is alive, and known to speak the overlay's protocol.
@@ -99,7 +105,7 @@ func (u *upkeep) heard(p NodeID) {
 	u.o.join.lookAgain()
 	b := u.bucket(p)
 	value := connNeeded
-	if u.far(b) && u.rt.NPeersForCpl(uint(b)) > fillTo {
+	if u.rt.NPeersForCpl(uint(b)) > fillTo && !u.isNear(p) {
 		value = connSpare
 	}
 	u.o.host.ConnManager().TagPeer(p, connTag, value)
@@ -147,7 +153,7 @@ func (u *upkeep) disconnected(p NodeID) {
 		return
 	}
 	now := time.Now()
-	if b := u.bucket(p); u.far(b) && u.connectedIn(b) > 0 {
+	if b := u.bucket(p); !u.isNear(p) && u.connectedIn(b) > 0 {
 		u.drop(p)
 		if u.rt.NPeersForCpl(uint(b)) >= thinBelow {
 			return
@@ -165,7 +171,7 @@ func (u *upkeep) disconnected(p NodeID) {
 			u.checks[p] = c
 		}
 		c.at = now.Add(c.wait)
-		c.wait = min(2*c.wait, checkLatest)
+		c.wait = min(max(2*c.wait, checkAgain), checkLatest)
 		u.mu.Unlock()
 	}
 	u.wakeUp()
