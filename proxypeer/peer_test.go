@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,13 +46,24 @@ func (s *servers) Good(t locate.Target)   { s.good = append(s.good, t.Addr.Strin
 
 // recorder is what stands behind the gate.
 type recorder struct {
-	got    chan sip.Message
-	answer func(f flow.Flow, req *sip.Request) // on the reader
+	got chan sip.Message
+
+	mu     sync.Mutex // guards answer
+	answer func(f flow.Flow, req *sip.Request)
+}
+
+func (r *recorder) answers(f func(flow.Flow, *sip.Request)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = f
 }
 
 func (r *recorder) HandleMessage(f flow.Flow, m sip.Message) {
-	if req, ok := m.(*sip.Request); ok && r.answer != nil {
-		r.answer(f, req)
+	r.mu.Lock()
+	answer := r.answer
+	r.mu.Unlock()
+	if req, ok := m.(*sip.Request); ok && answer != nil {
+		answer(f, req)
 	}
 	select {
 	case r.got <- m:
@@ -162,13 +174,13 @@ func TestNoAmplification(t *testing.T) {
 	if p.Status().Withheld != 1 {
 		t.Errorf("%+v", p.Status())
 	}
-	r.answer = answerWith(404, "", 0)
+	r.answers(answerWith(404, "", 0))
 	size := o.request("INVITE", "", "Subject: "+strings.Repeat("y", 200)+"\r\n")
 	if b := o.response(time.Second); b == nil || len(b) > size {
 		t.Errorf("a small response: %d octets for %d", len(b), size)
 	}
 	// What a callee says may be larger, a few times.
-	r.answer = answerWith(200, "secret", 2000)
+	r.answers(answerWith(200, "secret", 2000))
 	for i, want := range []bool{true, false} {
 		o.request("INVITE", "", "")
 		if b := o.response(200 * time.Millisecond); (b != nil) != want {
@@ -176,8 +188,9 @@ func TestNoAmplification(t *testing.T) {
 		}
 	}
 	// A guessed tag proves nothing, the right one does.
-	r.answer = answerWith(404, "", 2000)
-	for tag, want := range map[string]bool{";tag=guess": false, ";tag=secret": true} {
+	r.answers(answerWith(404, "", 2000))
+	for i, tag := range []string{";tag=guess", ";tag=secret"} {
+		want := i == 1
 		o.request("BYE", tag, "")
 		if b := o.response(200 * time.Millisecond); (b != nil) != want {
 			t.Errorf("after %s: %v", tag, b != nil)
@@ -398,6 +411,7 @@ func TestDomainCertificates(t *testing.T) {
 
 // roles is an overlay that finds what a test says.
 type roles struct {
+	mu     sync.Mutex // guards all below
 	nodes  []overlay.NodeID
 	err    error
 	failed []overlay.NodeID
@@ -405,13 +419,26 @@ type roles struct {
 }
 
 func (o *roles) Find(context.Context, overlay.Role, int) (out []overlay.Advert, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.asked++
 	for _, n := range o.nodes {
 		out = append(out, overlay.Advert{Node: n})
 	}
 	return out, o.err
 }
-func (o *roles) Failed(_ overlay.Role, n overlay.NodeID) { o.failed = append(o.failed, n) }
+func (o *roles) Failed(_ overlay.Role, n overlay.NodeID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failed = append(o.failed, n)
+}
+
+// now has the overlay know these from now on.
+func (o *roles) now(nodes []overlay.NodeID, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.nodes, o.err = nodes, err
+}
 
 // TestFinder keeps to the proxy peer in use, and lets go of one that failed.
 func TestFinder(t *testing.T) {
@@ -424,18 +451,20 @@ func TestFinder(t *testing.T) {
 	if _, err := f.Find(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	o.nodes = []overlay.NodeID{"c", "a"}
+	o.now([]overlay.NodeID{"c", "a"}, nil)
 	if _, err := f.ask(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.Known(); !slices.Equal(got, []overlay.NodeID{"a", "c"}) {
 		t.Errorf("%v", got)
 	}
+	o.now([]overlay.NodeID{"c"}, nil)
 	f.Failed("a")
 	if got := f.Warm(); len(got) != 1 || got[0].Node != "c" || !slices.Equal(o.failed, []overlay.NodeID{"a"}) {
 		t.Errorf("%v after the failure", got)
 	}
-	o.nodes, o.err = nil, fmt.Errorf("wrapped: %w", overlay.ErrNoRole)
+	f.wg.Wait() // what Failed or Warm may have begun
+	o.now(nil, fmt.Errorf("wrapped: %w", overlay.ErrNoRole))
 	var r *proxy.Refusal
 	if _, err := f.ask(t.Context()); !errors.As(err, &r) || r.Status != 404 {
 		t.Errorf("%v", err)
