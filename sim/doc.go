@@ -12,10 +12,17 @@
 //
 // # Same seed, same report
 //
-// Keys, places, arrivals and all delays follow from the seed, and the run holds the process to one processor. What remains
-// is the order of goroutines within one instant: the Go runtime throws its own dice in a select with several ready cases,
-// and interrupts long work by the wall clock. So two runs of one seed agree in what happened and differ a little in the
-// figures, more so on a busy machine; TestRunSameSeed says what holds.
+// One seed gives the same result, octet for octet, apart from what the run itself cost (wall_s and self; result.Run.Strip
+// takes them away), on a busy machine too. Keys, places, arrivals, credentials and all delays follow from the seed. What
+// does not is the order in which the Go runtime runs the goroutines of one instant: it throws dice in a select with several
+// ready cases and among timers of one instant, and interrupts long work by the wall clock. So nothing depends on that order.
+// The network does one thing at a time, each at an instant of its own (see sim/network), so at one instant one node works;
+// what a node draws depends on the instant and the purpose (overlay's dice); its time-outs are a hash apart; and the lists
+// kept here are in the order of the nodes. TestRunSameSeed runs scenarios with goroutines giving way at random. The
+// comparison with kad-dht's own calls (stock) is the exception: kad-dht draws from the runtime's dice there.
+//
+// New code in the overlay that breaks this most often has two goroutines of one node react to one message, the one reading
+// what the other writes. That is a race in a real node, too, if a harmless one.
 //
 // # What is production code and what is not
 //

@@ -34,8 +34,9 @@
 //
 // # Determinism
 //
-// All delays are drawn from hashes of the seed, the two hosts and the number of the message on its connection, never from
-// a shared generator: the order in which goroutines run within one instant does not shift anybody's luck. Seeded replaces
-// crypto/rand for a run. What the Go runtime itself throws dice for (select with several ready cases, timers of the same
-// instant, map order) is out of reach.
+// All delays are drawn from hashes of the seed, the two hosts, the instant and the size of the message, never from a shared
+// generator. Everything that the network does is done by one goroutine, each thing at a nanosecond of its own and, with
+// Config.Settle, when all that went before has come to rest. Things due at the same time are ordered by the hosts and by what
+// messages say. So the order in which the scheduler runs the goroutines of one instant, which is chance, does not show, as
+// long as it makes no difference within one host. Seeded replaces crypto/rand for a run. Config.Watch is for tests of all this.
 package network

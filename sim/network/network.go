@@ -48,10 +48,14 @@ type Config struct {
 // Event is something that happens in a network.
 type Event struct {
 	At       time.Duration
-	What     string
+	What     string // Happens, or what a host does: dials, sends, closes, resets, emits
 	From, To int    // indices of hosts
 	Tag      uint64 // depends on what was sent
 }
+
+// Happens is what an Event is called that the network itself brings about, such as a message that arrives. There is one at
+// a time, and with the same seed they come in the same order.
+const Happens = "happens"
 
 // note tells Config.Watch.
 func (n *Network) note(what string, from *Host, to int) {

@@ -131,7 +131,7 @@ func (w *wheel) one(now int64) {
 		h = w.decide(h, equal)
 	}
 	if w.watch != nil {
-		w.watch(Event{At: time.Duration(now), What: "happens", From: int(h.key >> 32), To: int(h.key & (1<<32 - 1)), Tag: h.tagged()})
+		w.watch(Event{At: time.Duration(now), What: Happens, From: int(h.key >> 32), To: int(h.key & (1<<32 - 1)), Tag: h.tagged()})
 	}
 	h.do()
 }
