@@ -232,7 +232,7 @@ func (p *program) sayCheck(v *check) {
 	p.ui.Table(append(rows, []string{"decision", verdict + ": " + d.Reason})...)
 	for i := range v.Attempts {
 		a := &v.Attempts[i]
-		p.ui.Say("\n%d. by %s, %s:\n", i+1, a.Rule, map[string]string{policy.Static: "without the DNS choosing", policy.DNS: "as the DNS says"}[a.Kind])
+		p.ui.Say("\n%d. by %s, %s:", i+1, a.Rule, map[string]string{policy.Static: "without the DNS choosing", policy.DNS: "as the DNS says"}[a.Kind])
 		if len(a.Subjects) > 0 {
 			p.ui.Say("the certificate of a TLS server has to be for %s", strings.Join(a.Subjects, " or "))
 		}

@@ -174,7 +174,7 @@ func (p *Policy) Outbound(uri sip.Uri) Decision {
 	own := need
 	own.ServicesOnly = hosted || e.Port != 0
 	if !hosted || d.Domain != p.routing {
-		d.Routes = append(d.Routes, Route{Kind: DNS, Rule: e.label(), URI: d.URI, Need: own, Subjects: subjects})
+		d.Routes = append(d.Routes, Route{Kind: DNS, Rule: d.Rule, URI: d.URI, Need: own, Subjects: subjects})
 	}
 	if e.Port != 0 && d.URI.Port == 0 {
 		d.Routes = append(d.Routes, Route{Kind: DNS, Rule: fmt.Sprintf("port %d of %s", e.Port, e.label()), URI: hopURI(d.URI, d.URI.Host, e.Port, ""), Need: need, Subjects: subjects})
