@@ -42,12 +42,12 @@ type call struct {
 	atHome   bool // the callee's phone was registered when it began
 
 	mu        sync.Mutex
-	search    time.Time // guarded by mu, as all below: the caller's node begins to look the callee up
+	search    time.Time // guarded by mu, as all below: the caller's node begins to look the callee up (flow 5.1)
 	found     time.Time // and has the first record
 	connect   time.Time // it wants a stream to the callee's node
 	connected time.Time
-	branches  int // to other nodes
-	dead      int // of those, to nodes that have left
+	branches  int // to the callee's node
+	dead      int // of those, while it was gone
 	rang      time.Time
 	answered  time.Time
 	over      time.Time
@@ -123,61 +123,55 @@ func (k *calls) step(n *node, s proxy.Step) {
 			*t = s.Time
 		}
 	}
-	first := c.begins(n)
+	direct := c.flow == flowOverlay && userOf(c.from).node == n
+	there := c.goesTo(s.Node)
 	switch s.Kind {
 	case proxy.StepSearch:
-		set(&c.search)
-	case proxy.StepFound:
-		set(&c.found)
-	case proxy.StepConnect:
-		c.branches++
-		if dead {
-			c.dead++
+		if direct {
+			set(&c.search)
 		}
-		if first && c.goesTo(s.Node) {
+	case proxy.StepFound:
+		if direct {
+			set(&c.found)
+		}
+	case proxy.StepConnect:
+		if there {
+			c.branches++
+			if dead {
+				c.dead++
+			}
+		}
+		if direct && there {
 			set(&c.connect)
 		}
 	case proxy.StepConnected:
-		if first && c.goesTo(s.Node) && s.Err == nil {
+		if direct && there && s.Err == nil {
 			set(&c.connected)
 		}
 	}
 }
 
-// begins says whether n is the node that looks the callee up.
-func (c *call) begins(n *node) bool {
-	u, ok := c.from.(*user)
-	return ok && u.node == n
-}
-
+// goesTo says whether the callee's phone is at that node.
 func (c *call) goesTo(id overlay.NodeID) bool {
-	u, ok := c.to.(*user)
-	return ok && u.node.id == id
+	u := userOf(c.to)
+	return u != nil && u.node.id == id
 }
 
-// dial has somebody who is at home call somebody who may be.
-func (r *run) dial(d *rand.Rand) {
-	k := r.calls
-	x, y := d.Float64(), d.Float64()
-	r.mu.Lock()
-	k.mu.Lock()
-	if len(r.registered) == 0 || len(k.book) < 2 {
+// dial gives what has somebody who is at home call somebody who may be.
+func (r *run) dial(flow string) func(d *rand.Rand) {
+	return func(d *rand.Rand) {
+		from, to := r.parties(d, flow)
+		if from == nil {
+			return
+		}
+		k := r.calls
+		k.mu.Lock()
+		k.number++
+		c := &call{number: k.number, flow: flow, from: from, to: to, closed: make(chan struct{})}
 		k.mu.Unlock()
-		r.mu.Unlock()
-		return
+		c.i = intend(rand.New(rand.NewPCG(r.s.Seed, 0xca11<<32|c.number)), r.s.Talk)
+		r.start(func() { k.converse(c) })
 	}
-	from := r.registered[int(x*float64(len(r.registered)))]
-	at := int(y * float64(len(k.book)))
-	to := k.book[at]
-	if to == from {
-		to = k.book[(at+1)%len(k.book)]
-	}
-	k.number++
-	c := &call{number: k.number, flow: flowOverlay, from: from, to: to, closed: make(chan struct{})}
-	k.mu.Unlock()
-	r.mu.Unlock()
-	c.i = intend(rand.New(rand.NewPCG(r.s.Seed, 0xca11<<32|c.number)), r.s.Talk)
-	r.start(func() { k.converse(c) })
 }
 
 // converse is the caller's part. It ends when the call is over at both ends.

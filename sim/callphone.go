@@ -44,9 +44,16 @@ func (n *node) startNode(h *network.Host, boot []peer.AddrInfo) (*production.Nod
 			addrs = append(addrs, a.String()+"/p2p/"+b.ID.String())
 		}
 	}
+	border, err := n.proxyPeer(place)
+	if err != nil {
+		udp.Close()
+		h.Close()
+		return nil, err
+	}
 	return production.Start(production.Config{
-		Identity: &production.Identity{Key: n.key, Document: r.doc, Credential: n.cred, Secret: n.secret()},
-		Host:     n.wrap(h), Bootstrap: addrs, UDP: udp, TCP: place.Quiet(sipPort), Trust: place.IP().String(),
+		Identity:  &production.Identity{Key: n.key, Document: r.doc, Credential: n.cred, Secret: n.secret(), Accounts: n.accounts()},
+		ProxyPeer: border,
+		Host:      n.wrap(h), Bootstrap: addrs, UDP: udp, TCP: place.Quiet(sipPort), Trust: place.IP().String(),
 		Timing: r.s.Timing, Random: rand.NewPCG(r.s.Seed, n.dice.Uint64()), Logger: slog.New(slog.DiscardHandler),
 		Progress: func(s proxy.Step) { r.calls.step(n, s) },
 	})

@@ -39,7 +39,7 @@ const (
 	calleeLeft  = "left"
 )
 
-func (c *call) callee() string {
+func (c *call) whereabouts() string {
 	switch {
 	case c.left:
 		return calleeLeft
@@ -55,7 +55,7 @@ func (k *calls) summary(width time.Duration) *result.Calls {
 	defer k.mu.Unlock()
 	slices.SortFunc(k.done, func(a, b *call) int { return cmp.Compare(a.number, b.number) })
 	var tries, rings []result.Sample
-	var setup []time.Duration
+	flows := map[string]*[2][]result.Sample{} // tried, rang
 	parts := map[string][]time.Duration{}
 	type heard struct {
 		callee string
@@ -67,7 +67,7 @@ func (k *calls) summary(width time.Duration) *result.Calls {
 	for _, c := range k.done {
 		at := c.begun.Sub(k.r.measured)
 		if after, ok := c.refused(); ok {
-			h := heard{c.callee(), c.last.Status}
+			h := heard{c.whereabouts(), c.last.Status}
 			failures[h] = append(failures[h], after)
 			if after > tooLate {
 				slow++
@@ -84,7 +84,7 @@ func (k *calls) summary(width time.Duration) *result.Calls {
 		if c.remains {
 			out.Remains++
 		}
-		switch c.callee() {
+		switch c.whereabouts() {
 		case calleeAway:
 			out.Away++
 			continue
@@ -93,14 +93,20 @@ func (k *calls) summary(width time.Duration) *result.Calls {
 			continue
 		}
 		s := result.Sample{At: at, OK: c.good()}
+		f := flows[c.flow]
+		if f == nil {
+			f = &[2][]result.Sample{}
+			flows[c.flow] = f
+		}
 		if !c.rang.IsZero() {
 			took := c.rang.Sub(c.begun) // phones ring at once, so no thinking is in it
 			s.Took = took
-			setup = append(setup, took)
-			rings = append(rings, result.Sample{At: at, Took: took, OK: true})
+			ring := result.Sample{At: at, Took: took, OK: true}
+			rings = append(rings, ring)
+			f[1] = append(f[1], ring)
 			k.split(c, took, parts)
 		}
-		tries = append(tries, s)
+		tries, f[0] = append(tries, s), append(f[0], s)
 	}
 	if sum := result.SummarizeCalls(tries, width); sum != nil {
 		sum.Rang(rings, width)
@@ -114,6 +120,16 @@ func (k *calls) summary(width time.Duration) *result.Calls {
 		if len(parts[name]) > 0 {
 			out.Parts = append(out.Parts, result.SummarizePart(name, parts[name]))
 		}
+	}
+	for _, name := range []string{flowOverlay, flowOut, flowIn, flowHome} {
+		f := flows[name]
+		if f == nil {
+			continue
+		}
+		sum := result.SummarizeCalls(f[0], 0)
+		sum.Rang(f[1], 0)
+		out.Flows = append(out.Flows, result.Flow{Name: flowNames[name], Count: sum.Count, OK: sum.OK, Success: sum.Success,
+			P50MS: sum.SetupP50MS, P95MS: sum.SetupP95MS})
 	}
 	for h, took := range failures {
 		out.Failures = append(out.Failures, result.NewFailure(h.callee, h.status, took))
@@ -141,6 +157,9 @@ func (k *calls) notes(c *result.Calls) []string {
 	out := []string{
 		"calls carry no sound: there is no part ICE, and connections for media are neither made nor measured",
 		"set-up is from the INVITE to the 180 at the caller's phone; phones ring at once, so that nobody's thinking is in it",
+	}
+	if k.r.border != nil {
+		out = append(out, fmt.Sprintf("the public side is a simulated provider over UDP, which tries the next proxy peer after %v of silence; the DNS goes on naming proxy peers that are dead", patience))
 	}
 	if c.Unended > 0 {
 		out = append(out, fmt.Sprintf("%d calls were not over at the end and are not counted", c.Unended))

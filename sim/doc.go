@@ -24,6 +24,22 @@
 // New code in the overlay that breaks this most often has two goroutines of one node react to one message, the one reading
 // what the other writes. That is a race in a real node, too, if a harmless one.
 //
+// # Calls
+//
+// A scenario with calls gives every user a phone (interwork/phone, without sound), and the nodes of users with phones are
+// whole ones, made by cmd/p2psip/node as main makes them (callphone.go); the others stay bare overlay peers. Two people make
+// a call (call.go) with an intention (callplan.go): it is answered, the callee is busy or does not answer, the caller changes
+// his mind; either hangs up. A phone lives and dies with its node. People know everybody who has ever registered and not who
+// is at home, so in churn they call those who have left as well.
+//
+// Set-up is from the INVITE to the 180 at the caller's phone. Its parts: lookup, until the caller's node has the first
+// record; connect, until it has a stream to the callee's node; signalling, the rest. A call goes well if it took the course
+// that its people intended, both phones saw the end of it, and no node keeps anything of it (callresult.go). Calls whose
+// callee was away, or left meanwhile, are counted apart, with what the caller heard and when.
+//
+// The draft's flows across the border (border.go) need proxy peers, and package public for the far side: a provider with its
+// subscribers, and the DNS. Calls to public addresses (5.4) go by accounts that the users' nodes keep with the provider.
+//
 // # What is production code and what is not
 //
 // overlay.Start and everything below it runs unmodified: kad-dht, its messages, signatures, the store. The libp2p host is

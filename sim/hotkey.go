@@ -52,7 +52,7 @@ func (n *node) roles() []overlay.Role {
 	if n.r.s.advertises(n.index) && n.hostile == "" {
 		return []overlay.Role{overlay.RoleProxy}
 	}
-	return nil
+	return n.mayProxy()
 }
 
 // service is the URI that a node with the role says it is reached at.
@@ -60,7 +60,7 @@ func (n *node) service() string { return "sip:" + n.id.String() + ":5060" }
 
 // offer has a node that may do so offer the role, for as long as it is up.
 func (n *node) offer(p *overlay.Peer) {
-	if len(n.roles()) == 0 {
+	if !n.r.s.advertises(n.index) || n.hostile != "" {
 		return
 	}
 	_, err := p.Offer(overlay.RoleProxy, func() overlay.Offer {

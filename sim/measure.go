@@ -61,8 +61,16 @@ func (r *run) measure() {
 	s := &r.s
 	r.start(func() { r.arrivals(1, s.Lookups, r.lookup) })
 	r.start(func() { r.arrivals(2, s.Unknown, r.unknown) })
+	if r.border != nil {
+		r.border.open()
+	}
 	if r.calls != nil {
-		r.start(func() { r.arrivals(5, s.Calls, r.dial) })
+		for i, f := range []struct {
+			rate float64
+			flow string
+		}{{s.Calls, flowOverlay}, {s.CallsOut, flowOut}, {s.CallsIn, flowIn}, {s.CallsHome, flowHome}} {
+			r.start(func() { r.arrivals(16+uint64(i), f.rate, r.dial(f.flow)) })
+		}
 	} else {
 		r.start(func() { r.arrivals(3, s.Publishes, r.publish) })
 	}
@@ -75,6 +83,13 @@ func (r *run) measure() {
 		r.start(func() {
 			if r.sleep(k.At) {
 				r.kill(k, i)
+			}
+		})
+	}
+	for i, k := range s.ProxyKills {
+		r.start(func() {
+			if r.sleep(k.At) {
+				r.killProxyPeers(k, i)
 			}
 		})
 	}

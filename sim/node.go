@@ -139,7 +139,7 @@ func (n *node) up() (*overlay.Peer, error) {
 	}
 	var p *overlay.Peer
 	var full *production.Node
-	if r.calls != nil && len(n.users) > 0 {
+	if r.calls != nil && (len(n.users) > 0 || n.proxy > 0) {
 		if full, err = n.startNode(h, boot); err == nil {
 			p = full.Overlay()
 		}
@@ -212,7 +212,7 @@ func (n *node) down(silent bool) {
 	if full != nil {
 		end = full.Close
 	}
-	if err := end(); err != nil {
+	if err := end(); err != nil && !silent { // a proxy peer cannot withdraw its advertisement any more
 		r.fail(err)
 	}
 }

@@ -115,6 +115,7 @@ type run struct {
 	hostile   *hostility // nil: all are honest
 	stretches []stretch  // of growth
 	calls     *calls     // nil: users have no phones
+	border    *border    // nil: there is no public side
 	byID      map[peer.ID]*node
 
 	wg sync.WaitGroup // everything started in the bubble
@@ -155,6 +156,7 @@ type node struct {
 	users   []*user
 	dice    *rand.Rand // of its own life
 	stable  bool
+	proxy   int // number among the proxy peers, from 1; 0: it is none
 	killed  chan struct{}
 	once    sync.Once
 
@@ -181,7 +183,7 @@ func newRun(ctx context.Context, s Scenario) *run {
 	r := &run{s: s, outer: ctx, progress: make(chan result.Progress, 1), byID: map[peer.ID]*node{}, out: &result.Run{
 		Format: result.Format, Name: s.Name, Scenario: s.String(), Nodes: s.Nodes, Seed: s.Seed,
 	}}
-	if s.Calls > 0 {
+	if s.calling() {
 		r.calls = newCalls(r)
 	}
 	return r
@@ -220,6 +222,7 @@ func (r *run) run() error {
 	defer func() {
 		r.stop()
 		r.closeAll()
+		r.border.close()
 		r.wg.Wait()
 		r.net.Close()
 	}()
@@ -321,8 +324,16 @@ func (r *run) build() error {
 			return err
 		}
 	}
+	if s.crossing() {
+		if r.border, err = newBorder(r); err != nil {
+			r.net.Close()
+			return err
+		}
+		r.chooseProxyPeers()
+	}
 	for _, n := range r.nodes { // in their order: the serial numbers are drawn one after the other
 		if err := n.issue(); err != nil {
+			r.border.close()
 			r.net.Close()
 			return err
 		}

@@ -50,6 +50,13 @@ type Scenario struct {
 	Calls     float64       // a second, between users; with calls every user has a phone, and its node is a whole one
 	Talk      time.Duration // mean, of an answered call
 
+	ProxyPeers int     // nodes that carry calls between the overlay and the public side, spread evenly
+	Public     int     // subscribers of a conventional provider
+	CallsOut   float64 // a second, from users to subscribers (draft 5.2)
+	CallsIn    float64 // from subscribers to users (5.3)
+	CallsHome  float64 // from subscribers to public addresses of users (5.4)
+	ProxyKills []Kill  // of proxy peers alone
+
 	Churn      Distribution
 	Session    time.Duration // mean; 0: no churn
 	Down       time.Duration // mean until a node comes back
@@ -188,6 +195,27 @@ var settings = []setting{
 	rate("publishes", "registrations of users that are registered already", func(s *Scenario) *float64 { return &s.Publishes }),
 	rate("calls", "calls between users; every user has a phone then, which registers by itself instead of publishes", func(s *Scenario) *float64 { return &s.Calls }),
 	span("talk", "mean length of a talk", func(s *Scenario) *time.Duration { return &s.Talk }),
+	number("proxypeers", "proxy peers, spread evenly", 0, MaxNodes, func(s *Scenario) *int { return &s.ProxyPeers }),
+	number("public", "subscribers of a conventional provider", 0, 10_000, func(s *Scenario) *int { return &s.Public }),
+	rate("calls-out", "calls from users to subscribers (draft 5.2)", func(s *Scenario) *float64 { return &s.CallsOut }),
+	rate("calls-in", "calls from subscribers to users (draft 5.3)", func(s *Scenario) *float64 { return &s.CallsIn }),
+	rate("calls-home", "calls from subscribers to public addresses of users (draft 5.4)", func(s *Scenario) *float64 { return &s.CallsHome }),
+	{"kill-proxypeers", "a share of the proxy peers falls silent for good: 50%@2m", func(s *Scenario, v string) error {
+		share, at, err := parseAt(v)
+		if err != nil {
+			return err
+		}
+		if len(s.ProxyKills) >= maxEvents {
+			return fmt.Errorf("%d lines at most", maxEvents)
+		}
+		s.ProxyKills = append(s.ProxyKills, Kill{share, at})
+		return nil
+	}, func(s *Scenario) (out []string) {
+		for _, k := range s.ProxyKills {
+			out = append(out, formatShare(k.Share)+"@"+k.At.String())
+		}
+		return out
+	}},
 	{"churn", "mean session, with its distribution before it if that is not exponential: heavy-tailed 30m", func(s *Scenario, v string) error {
 		kind, mean, ok := strings.Cut(v, " ")
 		if !ok {
@@ -411,8 +439,14 @@ func (s *Scenario) Validate() error {
 		return errors.New("a record lives a minute at least")
 	case s.Users < 1:
 		return errors.New("users are needed")
-	case s.Calls > 0 && s.Users < 2:
+	case s.calling() && s.Users < 2:
 		return errors.New("calls need two users")
+	case s.crossing() && (s.ProxyPeers < 1 || s.Public < 1):
+		return errors.New("calls that cross the border need proxypeers and public subscribers")
+	case s.ProxyPeers > s.Nodes-s.Stable:
+		return fmt.Errorf("%d proxy peers among %d nodes that are not stable", s.ProxyPeers, s.Nodes-s.Stable)
+	case s.ProxyPeers > 0 && !s.crossing():
+		return errors.New("proxy peers are there for calls-out, calls-in and calls-home; see advertisers for the role alone")
 	case s.Users > 50*s.Nodes:
 		return fmt.Errorf("%d users are too many for %d nodes, 50 for each at most", s.Users, s.Nodes)
 	case s.Advertisers > s.Nodes:
@@ -433,7 +467,7 @@ func (s *Scenario) Validate() error {
 	if behind > 1+1e-9 {
 		return errors.New("more nodes behind NATs than there are")
 	}
-	for _, k := range s.Kills {
+	for _, k := range slices.Concat(s.Kills, s.ProxyKills) {
 		if k.At > s.Duration {
 			return fmt.Errorf("a kill at %v is after the end", k.At)
 		}
@@ -474,7 +508,7 @@ func ParseScenario(text string) (Scenario, error) {
 		}
 		name, value, _ := strings.Cut(line, " ")
 		value = strings.Join(strings.Fields(value), " ")
-		if at := seen[name]; at > 0 && name != "kill" && name != "partition" && name != "nat" && name != "hostile" {
+		if at := seen[name]; at > 0 && name != "kill" && name != "kill-proxypeers" && name != "partition" && name != "nat" && name != "hostile" {
 			return s, fmt.Errorf("line %d: %s was set in line %d", i+1, name, at)
 		}
 		seen[name] = i + 1
@@ -502,3 +536,9 @@ func (s *Scenario) String() string {
 	}
 	return b.String()
 }
+
+// calling says whether users have phones.
+func (s *Scenario) calling() bool { return s.Calls > 0 || s.crossing() }
+
+// crossing says whether calls leave the overlay, or enter it.
+func (s *Scenario) crossing() bool { return s.CallsOut > 0 || s.CallsIn > 0 || s.CallsHome > 0 }

@@ -30,7 +30,9 @@ const (
 	// ContactOverlay is the overlay URL, sip:alice@p2psip.example (draft §4.2): calls come in through any proxy peer.
 	ContactOverlay Contact = "overlay"
 	// ContactAddress is the public address of the proxy peer that the REGISTER goes through, for providers that take no
-	// domain: calls come in through that one only, and are lost from its death until the next REGISTER.
+	// domain: calls come in through that one only, and are lost from its death until the next REGISTER, which follows within
+	// seconds where the node notices. Inside a call the provider still has to follow a route that names the overlay, as
+	// proxy peers record nothing else (draft §3.1).
 	ContactAddress Contact = "address"
 )
 

@@ -29,6 +29,13 @@ type Place struct {
 // Place gives the host's own place. It falls silent with the host and is cut off with it.
 func (h *Host) Place() *Place { return &Place{n: h.net, index: h.index, ip: hostIP(h.index), host: h} }
 
+// At gives another address of the same place: the one by which the public network knows a node that stands in it.
+func (p *Place) At(ip netip.Addr) *Place {
+	q := *p
+	q.ip = ip
+	return &q
+}
+
 // AddPlace makes a place in the public network, as far from the hosts as they are from each other. It never falls silent
 // and is cut off from no host but those that a partition has cut off from most.
 func (n *Network) AddPlace(ip netip.Addr) *Place {

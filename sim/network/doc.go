@@ -21,6 +21,11 @@
 // What it does not do: congestion, packet reordering, relays, hole punching, resource limits, protocol negotiation by
 // multistream beyond one round trip, partial writes. Streams of one connection do not delay each other.
 //
+// # Datagrams
+//
+// A Place has sockets for datagrams (ListenPacket): the house of a host, for the node and its phones, or somewhere in the
+// public network. They too exist in memory only; what is lost on the way stays lost.
+//
 // # Faults
 //
 // A host may be closed (others learn of it at once, dials are refused), fall silent (nobody learns of anything), be cut

@@ -83,6 +83,14 @@ func (p *Provider) Add(user, password string) {
 	p.users[user] = &subscriber{password: password}
 }
 
+// Registered says whether a user has a contact at present.
+func (p *Provider) Registered(user string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.users[user]
+	return u != nil && time.Now().Before(u.until)
+}
+
 // Addr gives the address of the provider's server.
 func (p *Provider) Addr() netip.AddrPort { return p.at }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"testing"
@@ -55,7 +56,7 @@ func (c *country) provider(i int, domain string) *public.Provider {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	l, err := c.zone.Locator()
+	l, err := c.zone.Locator(rand.NewPCG(1, uint64(i)))
 	if err != nil {
 		c.t.Fatal(err)
 	}

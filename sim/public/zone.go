@@ -3,8 +3,10 @@ package public
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -14,8 +16,10 @@ import (
 
 // Zone is all of the DNS there is.
 type Zone struct {
-	trip    time.Duration
-	records map[string][]dns.RR // by name, in lower case, with the final dot
+	trip time.Duration
+
+	mu      sync.Mutex
+	records map[string][]dns.RR // guarded by mu: by name, in lower case, with the final dot
 }
 
 var _ locate.Exchanger = (*Zone)(nil)
@@ -27,15 +31,22 @@ var _ locate.Exchanger = (*Zone)(nil)
 // An answer takes trip.
 func NewZone(trip time.Duration, lines ...string) (*Zone, error) {
 	z := &Zone{trip: trip, records: map[string][]dns.RR{}}
+	return z, z.Add(lines...)
+}
+
+// Add puts further records in. Who has asked before may go on for a while with what he was told.
+func (z *Zone) Add(lines ...string) error {
+	z.mu.Lock()
+	defer z.mu.Unlock()
 	for _, l := range lines {
 		rr, err := dns.NewRR(l)
 		if err != nil {
-			return nil, fmt.Errorf("the record %q: %w", l, err)
+			return fmt.Errorf("the record %q: %w", l, err)
 		}
 		name := strings.ToLower(rr.Header().Name)
 		z.records[name] = append(z.records[name], rr)
 	}
-	return z, nil
+	return nil
 }
 
 // Exchange answers a question.
@@ -55,7 +66,9 @@ func (z *Zone) Exchange(ctx context.Context, _ netip.AddrPort, _ string, query *
 		return m, nil
 	}
 	q := query.Question[0]
+	z.mu.Lock()
 	records, known := z.records[strings.ToLower(q.Name)]
+	z.mu.Unlock()
 	for _, rr := range records {
 		if rr.Header().Rrtype == q.Qtype {
 			m.Answer = append(m.Answer, dns.Copy(rr))
@@ -74,13 +87,13 @@ func (z *Zone) Exchange(ctx context.Context, _ netip.AddrPort, _ string, query *
 	return m, nil
 }
 
-// Locator makes a locator that asks the zone, for elements that speak UDP.
-func (z *Zone) Locator() (*locate.Locator, error) {
+// Locator makes a locator that asks the zone, for an element that speaks UDP. Among servers of one worth chance decides.
+func (z *Zone) Locator(chance rand.Source) (*locate.Locator, error) {
 	r, err := locate.NewResolver(locate.ResolverConfig{Servers: []string{"198.18.255.1:53"}, Exchanger: z})
 	if err != nil {
 		return nil, err
 	}
-	return locate.New(locate.Config{Resolver: r, Transports: []string{locate.UDP}, Family: locate.OnlyIPv4, Parallel: 1})
+	return locate.New(locate.Config{Resolver: r, Transports: []string{locate.UDP}, Family: locate.OnlyIPv4, Parallel: 1, Random: rand.New(chance)})
 }
 
 // Servers gives the records of a domain whose SIP servers are at these addresses, all of the same worth.

@@ -278,32 +278,12 @@ func TestAccountWithKamailio(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 
-	// carol is a customer of the provider.
 	var at seen
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	carol, err := phone.New(phone.Config{AOR: "sip:carol@provider.example", Outbound: provider.String(), Local: pc, Password: "secret",
-		Incoming: phone.AnswerAfter(0), Trace: at.trace, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer carol.Close()
+	carol := customer(t, provider, &at)
 	ctx := testContext(t)
-	if _, err := carol.Register(ctx, time.Hour); err != nil {
-		t.Fatal(err)
-	}
 	talk := func(from *phone.Phone, to string) *phone.Call {
 		t.Helper()
-		call, err := from.Call(ctx, to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if st, err := call.Wait(ctx, phone.Answered); err != nil {
-			t.Fatalf("%s: %v, %v", to, st, err)
-		}
-		return call
+		return talk(t, from, to)
 	}
 	if err := talk(carol, "sip:alice@provider.example").Hangup(ctx); err != nil {
 		t.Errorf("carol hangs up: %v", err)
@@ -373,4 +353,80 @@ func TestAccountWithKamailio(t *testing.T) {
 		var status *phone.StatusError
 		return errors.As(err, &status) && status.Status == 404
 	})
+}
+
+// customer is carol, who has a phone at the provider.
+func customer(t *testing.T, provider netip.AddrPort, at *seen) *phone.Phone {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	carol, err := phone.New(phone.Config{AOR: "sip:carol@provider.example", Outbound: provider.String(), Local: pc, Password: "secret",
+		Incoming: phone.AnswerAfter(0), Trace: at.trace, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { carol.Close() })
+	if _, err := carol.Register(testContext(t), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return carol
+}
+
+func talk(t *testing.T, from *phone.Phone, to string) *phone.Call {
+	t.Helper()
+	ctx := testContext(t)
+	call, err := from.Call(ctx, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := call.Wait(ctx, phone.Answered); err != nil {
+		t.Fatalf("%s: %v, %v", to, st, err)
+	}
+	return call
+}
+
+// TestAccountByAddressWithKamailio registers the proxy peer's address, as for a provider that takes no domain, and then
+// with a wrong password.
+func TestAccountByAddressWithKamailio(t *testing.T) {
+	phonetest.Need(t, "kamailio")
+	u := newUniverse(t)
+	here := spareUDP(t)
+	provider := startTelco(t, here, here)
+	u.proxyPeer(here, &hosts{at: map[string]netip.AddrPort{"provider.example": provider}})
+	home := u.home("alice")
+	store, err := account.Open(home, testID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []account.Account{
+		{AOR: "sip:alice@provider.example", Password: "secret", Contact: account.ContactAddress},
+		{AOR: "sip:zoe@provider.example", Password: "guess"},
+	} {
+		a.User, a.Added = "alice", time.Now()
+		if err := store.Add(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := u.start(u.config(home))
+	u.phone(a, "alice", phone.AnswerAfter(0))
+	until(t, "both attempts", func() bool {
+		s := a.Status()
+		return s.Accounts[0].State == account.Registered && s.Accounts[1].State == account.Refused
+	})
+	s := a.Status()
+	if c := s.Accounts[0].Contact; s.Accounts[0].AOR != "sip:alice@provider.example" || !strings.HasPrefix(c, "sip:alice@"+here.String()) {
+		t.Errorf("%+v", s.Accounts[0])
+	}
+	if w := s.Accounts[1]; !strings.Contains(w.Error, "user name or the password") || w.Failures != 1 || time.Until(w.Next) < 20*time.Minute {
+		t.Errorf("%+v", w)
+	}
+	if n := len(s.Problems); n != 1 || !strings.Contains(s.Problems[0].What, "zoe@provider.example") {
+		t.Errorf("%+v", s.Problems)
+	}
+	var at seen
+	if err := talk(t, customer(t, provider, &at), "sip:alice@provider.example").Hangup(testContext(t)); err != nil {
+		t.Error(err)
+	}
 }

@@ -6,6 +6,9 @@
 //	                                      |
 //	other nodes - peers.go - flow --------+---- overlay.Lookup
 //
+// A node may be given who it is (Identity), its libp2p host, its sockets and its chance instead of finding or making them;
+// the simulation runs hundreds of such nodes in one process, and they keep nothing.
+//
 // home.go knows the files of the data directory, control.go and client.go are how a person asks the running node,
 // status.go what it answers.
 //
