@@ -20,7 +20,9 @@ type Lookup struct {
 
 	mu     sync.Mutex
 	latest entries     // guarded by mu
-	fresh  bool        // guarded by mu: latest has not been handed out
+	fresh  bool        // guarded by mu: latest is to be handed out and has not been
+	live   bool        // guarded by mu: latest tells of a phone that can be reached
+	shown  bool        // guarded by mu: something has been handed out
 	agree  int         // guarded by mu: copies that hold all of latest
 	err    error       // guarded by mu: set before done is closed
 	stats  LookupStats // guarded by mu
@@ -101,7 +103,7 @@ func (l *Lookup) pending() (Record, bool) {
 	if !l.fresh {
 		return Record{}, false
 	}
-	l.fresh = false
+	l.fresh, l.shown = false, true
 	return l.latest.Record(), true
 }
 
@@ -137,7 +139,7 @@ func (l *Lookup) run(ctx context.Context, o *Peer, a AOR) {
 	settle := time.AfterFunc(time.Hour, enough)
 	defer settle.Stop()
 	copy := func(es entries, hops int) {
-		if l.take(es, hops, time.Since(start)) == 1 {
+		if l.take(es, hops, time.Since(start), o.now()) {
 			settle.Reset(o.timing.Settle)
 		}
 		if l.agreed() >= o.timing.Agree {
@@ -164,8 +166,12 @@ func (l *Lookup) run(ctx context.Context, o *Peer, a AOR) {
 	l.finish(o, a, r, time.Since(start), t.cost())
 }
 
-// take works one valid copy in and gives the number of copies so far.
-func (l *Lookup) take(es entries, hops int, after time.Duration) int {
+// take works one valid copy in, and says whether it was the first that tells of a phone that can be reached.
+//
+// A record that tells of none is kept back until the search ends. It may be one that was left behind: a node goes on storing
+// what it once was among the nearest to, long after the owner has found nearer ones. Often the searching node itself is
+// such a one, so that this would be the first record of all.
+func (l *Lookup) take(es entries, hops int, after time.Duration, now time.Time) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Copies++
@@ -175,25 +181,36 @@ func (l *Lookup) take(es entries, hops int, after time.Duration) int {
 	switch {
 	case l.latest == nil || es.adds(l.latest):
 		l.latest = merge(l.latest, es)
-		l.fresh = true
+		was := l.live
+		l.live = len(l.latest.Record().Live(now)) > 0
+		first = l.live && !was
+		l.fresh = l.live || was
+		if first {
+			l.stats.First, l.stats.Hops = max(after, 1), hops
+		}
 		l.agree = 0
 		if !l.latest.adds(es) {
 			l.agree = 1
 		}
-		select {
-		case l.news <- struct{}{}:
-		default:
+		if l.fresh {
+			select {
+			case l.news <- struct{}{}:
+			default:
+			}
 		}
 	case !l.latest.adds(es):
 		l.agree++
 	}
-	return l.stats.Copies
+	return first
 }
 
-// agreed gives how many copies held all that is known.
+// agreed gives how many copies held all that is known. None counts while that tells of no phone.
 func (l *Lookup) agreed() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.live {
+		return 0
+	}
 	return l.agree
 }
 
@@ -211,6 +228,7 @@ func (l *Lookup) finish(o *Peer, a AOR, r walkResult, took time.Duration, cost C
 	l.stats.Cost = cost
 	switch {
 	case l.latest != nil:
+		l.fresh = l.fresh || !l.live && !l.shown
 		l.err = io.EOF
 	case r.Complete || r.Asked == 0 && o.alone():
 		l.err = fmt.Errorf("%w: %s (%d nodes asked)", ErrUnknownUser, a, r.Asked)

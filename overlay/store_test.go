@@ -125,7 +125,7 @@ func TestLookupCorrectsItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.take(es, 1, time.Millisecond)
+		l.take(es, 1, time.Millisecond, b.now)
 	}
 	l := &Lookup{cancel: func() {}, done: make(chan struct{}), news: make(chan struct{}, 1)}
 	old, newer, other := b.value(0, -time.Minute, time.Hour, 1), b.value(0, 0, time.Hour, 2), b.value(1, 0, time.Hour, 1)
