@@ -338,3 +338,17 @@ func TestCloseLeavesNothing(t *testing.T) {
 		time.Sleep(20 * time.Millisecond) // within a request
 	})
 }
+
+// TestProxyPeersFoundAnew: the one at hand fails, and the next is looked for at once.
+func TestProxyPeersFoundAnew(t *testing.T) {
+	inBubble(t, Account{}, func(b *bench) {
+		b.mu.Lock()
+		b.narrow = true
+		b.mu.Unlock()
+		b.p.mu.Lock()
+		b.p.dead["one"], b.p.dead["two"] = true, true
+		b.p.mu.Unlock()
+		b.wait(5 * time.Second)
+		b.expect("lost at one, lost at two, three 401, three 200 auth")
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -155,6 +156,7 @@ type bench struct {
 	peers  []ProxyPeer
 	failed []overlay.NodeID
 	phone  bool // alice has one
+	narrow bool // one proxy peer is known at a time
 	mu     sync.Mutex
 }
 
@@ -163,6 +165,14 @@ func (b *bench) Find(ctx context.Context, n int) ([]ProxyPeer, error) {
 	defer b.mu.Unlock()
 	if len(b.peers) == 0 {
 		return nil, errors.New("nobody offers that")
+	}
+	if b.narrow {
+		for _, p := range b.peers {
+			if !slices.Contains(b.failed, p.Node) {
+				return []ProxyPeer{p}, nil
+			}
+		}
+		return nil, errors.New("nobody is left")
 	}
 	return append([]ProxyPeer(nil), b.peers[:min(n, len(b.peers))]...), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"p2psip/interwork/message"
+	"p2psip/overlay"
 )
 
 const (
@@ -58,31 +60,44 @@ type granted struct {
 // register goes through an exchange with the provider: to bind the contact for the time asked for, or to take it out. The
 // proxy peer last used is tried first, then others.
 func (b *binding) register(ctx context.Context, last ProxyPeer, remove bool) (granted, *failure) {
-	peers, err := b.c.Peers.Find(ctx, maxPeers)
-	if err != nil || len(peers) == 0 {
-		f := &failure{text: "no proxy peer of the overlay is to be found", hint: hintItself + "; without one nobody outside can be reached"}
-		if err != nil {
-			f.text += ": " + clip(err.Error())
-		}
-		return granted{}, f
-	}
-	for i, p := range peers {
-		if p.Node == last.Node {
-			peers[0], peers[i] = peers[i], peers[0]
-		}
-	}
 	var worst *failure
-	for _, p := range peers[:min(len(peers), maxPeers)] {
+	var tried []overlay.NodeID
+	for len(tried) < maxPeers {
+		p, f := b.next(ctx, last, tried)
+		if f != nil {
+			if worst == nil {
+				worst = f
+			}
+			break
+		}
 		g, f := b.through(ctx, p, remove)
 		if f == nil {
 			return g, nil
 		}
-		worst = f
+		worst, tried = f, append(tried, p.Node)
 		if !f.elsewhere || ctx.Err() != nil {
 			break
 		}
 	}
 	return granted{}, worst
+}
+
+// next gives the proxy peer to try: the one last used, then the best of those that have not been tried. It asks each time,
+// as whoever was at hand may have been the one that failed.
+func (b *binding) next(ctx context.Context, last ProxyPeer, tried []overlay.NodeID) (ProxyPeer, *failure) {
+	peers, err := b.c.Peers.Find(ctx, maxPeers+len(tried))
+	peers = slices.DeleteFunc(peers, func(p ProxyPeer) bool { return slices.Contains(tried, p.Node) })
+	if err != nil || len(peers) == 0 {
+		f := &failure{text: "no proxy peer of the overlay is to be found", hint: hintItself + "; without one nobody outside can be reached"}
+		if err != nil {
+			f.text += ": " + clip(err.Error())
+		}
+		return ProxyPeer{}, f
+	}
+	if i := slices.IndexFunc(peers, func(p ProxyPeer) bool { return p.Node == last.Node }); i >= 0 {
+		return peers[i], nil
+	}
+	return peers[0], nil
 }
 
 // through goes through an exchange by way of one proxy peer.

@@ -269,6 +269,11 @@ func TestAccountWithKamailio(t *testing.T) {
 		}
 		return s.Accounts[0]
 	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("the account: %+v", a.Status().Accounts)
+		}
+	}()
 	if s := state(); s.State != account.Waiting {
 		t.Errorf("before a phone has registered: %+v", s)
 	}
