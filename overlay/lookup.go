@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"time"
 
@@ -231,11 +232,19 @@ func (l *Lookup) finish(o *Peer, a AOR, r walkResult, took time.Duration, cost C
 		l.fresh = l.fresh || !l.live && !l.shown
 		l.err = io.EOF
 	case r.Complete || r.Asked == 0 && o.alone():
-		l.err = fmt.Errorf("%w: %s (%d nodes asked)", ErrUnknownUser, a, r.Asked)
+		l.err = fmt.Errorf("%w: %s (%s asked)", ErrUnknownUser, a, nodes(r.Asked))
 	case r.Asked == 0:
 		l.err = fmt.Errorf("%w: %s", ErrUnreachable, o.joinTrouble())
 	default:
-		l.err = fmt.Errorf("%w: of %d nodes asked for %s %d answered", ErrUnreachable, r.Asked, a, r.Answered)
+		l.err = fmt.Errorf("%w: of %s asked for %s %d answered", ErrUnreachable, nodes(r.Asked), a, r.Answered)
 	}
 	close(l.done)
+}
+
+// nodes says how many nodes, for people.
+func nodes(n int) string {
+	if n == 1 {
+		return "1 node"
+	}
+	return strconv.Itoa(n) + " nodes"
 }

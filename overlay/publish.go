@@ -101,7 +101,7 @@ func (o *Peer) putAlone(key string, value []byte, pub Publication, r walkResult,
 	if r.Asked == 0 {
 		return pub, fmt.Errorf("%w: %s", ErrUnreachable, o.joinTrouble())
 	}
-	return pub, fmt.Errorf("%w: none of %d nodes asked answered (%v)", ErrUnreachable, r.Asked, r.Err)
+	return pub, fmt.Errorf("%w: none of %s asked answered (%v)", ErrUnreachable, nodes(r.Asked), r.Err)
 }
 
 // putAt stores at one node, or at the next spare one where that fails.

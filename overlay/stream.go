@@ -159,7 +159,7 @@ func (o *Peer) findNode(ctx context.Context, n NodeID) ([]multiaddr.Multiaddr, e
 	mu.Lock()
 	defer mu.Unlock()
 	if len(found) == 0 {
-		return nil, fmt.Errorf("none of %d nodes asked knows where it is", r.Asked)
+		return nil, fmt.Errorf("none of %s asked knows where it is", nodes(r.Asked))
 	}
 	return found, nil
 }
