@@ -24,6 +24,7 @@ import (
 //
 //	memory    the core alone, reading and writing messages but no sockets; the ends' share is in it: putting texts together
 //	udp, tcp  a node in a process of its own between two ends on loopback; cpu-µs/call and allocs/call are that process's
+//	border    as udp, but the node is a proxy peer and the caller outside the overlay
 //	kamailio  the same calls over UDP through the node and through a Kamailio that records its route and keeps
 //	          transactions, in turns; cpu-µs/call is the node's, kamailio-cpu-µs/call the other's, ours/kamailio the ratio
 //
@@ -32,6 +33,7 @@ func BenchmarkCall(b *testing.B) {
 	b.Run("memory", benchMemory)
 	b.Run("udp", func(b *testing.B) { benchNode(b, "udp") })
 	b.Run("tcp", func(b *testing.B) { benchNode(b, "tcp") })
+	b.Run("border", func(b *testing.B) { benchNode(b, "border") })
 	b.Run("kamailio", benchKamailio)
 }
 

@@ -121,6 +121,7 @@ type caller struct {
 	callee    string
 	proxy     netip.AddrPort // for UDP
 	serial    int
+	outside   bool // of the overlay
 }
 
 func (c *caller) send(b []byte) {
@@ -132,7 +133,11 @@ func (c *caller) send(b []byte) {
 
 func (c *caller) invite() {
 	c.serial++
-	c.send(fmt.Appendf(nil, benchInvite, c.p.local(), c.serial, len(benchSDP), benchSDP, c.transport))
+	m := fmt.Appendf(nil, benchInvite, c.p.local(), c.serial, len(benchSDP), benchSDP, c.transport)
+	if c.outside {
+		m = bytes.Replace(m, []byte("<sip:alice@p2psip.example>"), []byte("<sip:alice@example.com>"), 1)
+	}
+	c.send(m)
 }
 
 // calls makes so many calls, benchWindow at a time, and waits for their ends.
@@ -179,14 +184,18 @@ func (c *caller) calls(total int) error {
 func ends(b testing.TB, network string) (target string, begin func(proxy netip.AddrPort) *caller) {
 	var wg sync.WaitGroup
 	b.Cleanup(wg.Wait)
-	if network == "udp" {
+	if network == "udp" || network == "border" {
 		uas := listenUDP(b)
 		b.Cleanup(func() { uas.Close() })
 		wg.Go(func() { callee(uas) })
 		return uas.local(), func(proxy netip.AddrPort) *caller {
 			uac := listenUDP(b)
 			b.Cleanup(func() { uac.Close() })
-			return &caller{p: uac, transport: "UDP", callee: uas.local(), proxy: proxy}
+			c := &caller{p: uac, transport: "UDP", callee: uas.local(), proxy: proxy}
+			if c.outside = network == "border"; c.outside {
+				c.callee = "p2psip.example;gr=d"
+			}
+			return c
 		}
 	}
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")

@@ -117,6 +117,9 @@ func runNode(t *testing.T, network, target string) (netip.AddrPort, *Core) {
 	sockets := &Listeners{}
 	f := &fixed{sockets: sockets, target: Target{Q: 1000, ID: "d",
 		URI: sip.Uri{Scheme: "sip", User: "bob", Host: remote.Addr().String(), Port: int(remote.Port())}}}
+	if network == "border" {
+		return runBorder(t, f, sockets, remote)
+	}
 	if network == "udp" {
 		pc := listenUDP(t)
 		local := pc.LocalAddr().(*net.UDPAddr).AddrPort()
@@ -149,7 +152,7 @@ func runNode(t *testing.T, network, target string) (netip.AddrPort, *Core) {
 // TestCallsOverSockets makes the benchmark's calls, many at a time, and counts what is left of them. Over TCP the node has
 // opened the connection to the callee: what it stamps for that side has to be the port it listens at.
 func TestCallsOverSockets(t *testing.T) {
-	for _, network := range []string{"udp", "tcp"} {
+	for _, network := range []string{"udp", "tcp", "border"} {
 		t.Run(network, func(t *testing.T) {
 			target, begin := ends(t, network)
 			addr, core := runNode(t, network, target)
@@ -161,4 +164,39 @@ func TestCallsOverSockets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// runBorder runs a proxy peer with one public socket and one for its only phone.
+func runBorder(t *testing.T, f *fixed, sockets *Listeners, remote netip.AddrPort) (netip.AddrPort, *Core) {
+	inner, outer := listenUDP(t), listenUDP(t)
+	at := outer.LocalAddr().(*net.UDPAddr).AddrPort()
+	border := &openBorder{}
+	core := benchCore(t, f, flow.AddrFrom(inner.LocalAddr().(*net.UDPAddr).AddrPort()))
+	core.cfg.Border = border
+	core.cfg.Public = []PublicAddr{{flow.AddrFrom(at), flow.AddrFrom(at)}}
+	core.own = newOwn(&core.cfg)
+	t.Cleanup(core.Close)
+	u := flow.ListenUDP(inner.UDPConn, core.Layer(), flow.Options{})
+	t.Cleanup(func() { u.Close() })
+	sockets.AddUDP(u)
+	f.reached(u.To(remote))
+	border.udp = flow.ListenUDP(outer.UDPConn, core.Layer(), flow.Options{Public: true})
+	t.Cleanup(func() { border.udp.Close() })
+	return at, core
+}
+
+// openBorder lets everybody in and nobody out.
+type openBorder struct{ udp *flow.UDP }
+
+func (*openBorder) Enter(context.Context, flow.Flow, *sip.Request) error { return nil }
+func (*openBorder) Hops(context.Context, sip.Uri, flow.Flow, *sip.Request) ([]Hop, error) {
+	return nil, io.EOF
+}
+func (*openBorder) Living(Hop) (flow.Flow, bool)                 { return nil, false }
+func (*openBorder) Open(context.Context, Hop) (flow.Flow, error) { return nil, io.EOF }
+func (*openBorder) Tried(Hop, error)                             {}
+func (*openBorder) Answered(flow.Flow, sip.RequestMethod, int)   {}
+func (o *openBorder) Back(e Endpoint) (flow.Flow, bool) {
+	ap, ok := e.Remote.AddrPort()
+	return o.udp.To(ap), ok
 }
