@@ -1,18 +1,19 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"p2psip/interwork/locate"
+	"p2psip/interwork/locate/zone"
 	"p2psip/interwork/phone"
 	"p2psip/sim/public"
 )
@@ -23,7 +24,7 @@ const demoProvider = "provider.example"
 // outside is the public side of a flow: name servers for the domains of the provider and of the overlay, the provider, and
 // carol's phone. All of it is on loopback, and knows nothing of the overlay but its name.
 type outside struct {
-	dns      *dns.Server
+	dns      *zone.Server
 	provider *public.Provider
 	carol    *phone.Phone
 	incoming chan *phone.Call // carol's
@@ -36,12 +37,10 @@ type questions struct {
 	list []string // guarded by mu: "NAPTR provider.example."
 }
 
-func (q *questions) add(m *dns.Msg) {
+func (q *questions) add(x dns.Question) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, x := range m.Question {
-		q.list = append(q.list, dns.TypeToString[x.Qtype]+" "+x.Name)
-	}
+	q.list = append(q.list, dns.TypeToString[x.Qtype]+" "+x.Name)
 }
 
 func (q *questions) has(s string) bool {
@@ -59,20 +58,15 @@ func newOutside(socket net.PacketConn, nameSocket net.PacketConn, doors []netip.
 		}
 	}()
 	at := socket.LocalAddr().(*net.UDPAddr).AddrPort()
-	zone, err := public.NewZone(0, append(public.Servers(demoProvider, []netip.AddrPort{at}), public.Servers(demoOverlay, doors)...)...)
+	var text strings.Builder
+	for domain, servers := range map[string][]netip.AddrPort{demoProvider: {at}, demoOverlay: doors} {
+		fmt.Fprintf(&text, "%[1]s. 300 SOA ns.%[1]s. hostmaster.%[1]s. 1 3600 600 86400 60\n%[2]s\n", domain, strings.Join(public.Servers(domain, servers), "\n"))
+	}
+	z, err := zone.Parse(text.String())
 	if err != nil {
 		return nil, err
 	}
-	o.dns = &dns.Server{PacketConn: nameSocket, Handler: dns.HandlerFunc(func(rw dns.ResponseWriter, q *dns.Msg) {
-		o.asked.add(q)
-		if a, err := zone.Exchange(context.Background(), netip.AddrPort{}, "udp", q); err == nil {
-			_ = rw.WriteMsg(a)
-		}
-	})}
-	ready := make(chan struct{})
-	o.dns.NotifyStartedFunc = func() { close(ready) }
-	go o.dns.ActivateAndServe()
-	<-ready
+	o.dns = zone.Serve(nameSocket, nil, z, func(_ string, q dns.Question) { o.asked.add(q) })
 	resolver, err := locate.NewResolver(locate.ResolverConfig{Servers: []string{nameSocket.LocalAddr().String()}})
 	if err != nil {
 		return nil, err
@@ -127,6 +121,6 @@ func (o *outside) close() {
 		o.provider.Close()
 	}
 	if o.dns != nil {
-		_ = o.dns.Shutdown()
+		o.dns.Close()
 	}
 }
