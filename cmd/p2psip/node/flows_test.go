@@ -617,3 +617,29 @@ func (w *borderWorld) killInUse() {
 	}
 	w.t.Fatalf("no proxy peer in use: %q", known)
 }
+
+// TestPlainPhoneOutside has a SIPp outside, without any provider, ask a proxy peer what it can, and call alice through it.
+func TestPlainPhoneOutside(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	phonetest.Need(t, "sipp")
+	w := newBorderWorld(t, false)
+	ctx := testContext(t)
+	alice := phonetest.StartBaresip(t, phonetest.BaresipConfig{AOR: "sip:alice@" + testID, Proxy: w.node.SIP().String(), Answer: true})
+	if err := alice.Register(ctx); err != nil {
+		t.Fatal(err)
+	}
+	out := phonetest.NewSIPp(t, phonetest.SIPpConfig{AOR: "sip:carol@elsewhere.example", Proxy: w.out.peers[0].String()})
+	if err := out.Start(phonetest.Call{To: "sip:alice@" + testID, HangUp: 300 * time.Millisecond}).Wait(ctx); err != nil {
+		t.Errorf("a call: %v", err)
+	}
+	for to, status := range map[string]int{"sip:nobody@" + testID: 404, "sip:carol@elsewhere.example": 403} {
+		if err := out.Start(phonetest.Fail{To: to, Status: status}).Wait(ctx); err != nil {
+			t.Errorf("a call to %s: %v", to, err)
+		}
+	}
+	if s := w.pp[0].Status().Border; s.Entered == 0 || s.Requests < 5 {
+		t.Errorf("%+v", s)
+	}
+}
