@@ -105,8 +105,8 @@ func (s adverts) encode() ([]byte, error) {
 	return asn1.Marshal(list)
 }
 
-// advertisers estimates from the set under the well-known key how many nodes offer the role. As long as they are few, all of
-// them are in it. Otherwise it holds those with the lowest scores, which are spread evenly from 0 to 1 over all.
+// advertisers estimates from the set under the well-known key how many nodes offer the role. It holds those with the lowest
+// scores, and the scores of all are spread evenly from 0 to 1.
 func (s adverts) advertisers(k roleKey) float64 {
 	n, highest := s.living(), 0.0
 	for _, a := range s {
@@ -114,7 +114,7 @@ func (s adverts) advertisers(k roleKey) float64 {
 			highest = max(highest, k.score(a.place))
 		}
 	}
-	if n < rootSize || highest == 0 {
+	if n < 2 || highest == 0 {
 		return float64(n)
 	}
 	return max(float64(n), float64(n-1)/highest)

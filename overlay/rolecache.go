@@ -17,9 +17,10 @@ const (
 	freshFor = 4 * time.Minute
 	// warmFor is how long after it was last used a cache is still renewed.
 	warmFor = 10 * time.Minute
-	// aliveFor is how long a node counts as there after it was heard: after it has answered, or signed what it offers. While
-	// a connection is open it is connectedFor: libp2p notices within a minute or so when the far side is gone.
-	aliveFor     = 4 * time.Minute
+	// aliveFor is how long a node counts as there after it was heard: after it has answered, or signed what it offers. After
+	// an answer, and while the connection is open, it is connectedFor: libp2p notices within a minute or so when the far side
+	// is gone.
+	aliveFor     = 5 * time.Minute
 	connectedFor = 9 * time.Minute
 	// minRenewal is the pause between two looks at whether the cache is due.
 	minRenewal = time.Second
@@ -47,7 +48,8 @@ type roleCache struct {
 // offerer is one node that offers the role.
 type offerer struct {
 	advert   *advert // nil: only its failures are remembered
-	heard    time.Time
+	heard    time.Time // when it signed, or answered
+	answered time.Time
 	rtt      time.Duration // 0: not known
 	failures int
 	failed   time.Time // not given before this
@@ -154,7 +156,7 @@ func (c *roleCache) failed(n NodeID) {
 		return // never given by this cache, so nobody can have tried it because of it
 	}
 	now := c.r.o.now()
-	e.heard = time.Time{}
+	e.heard, e.answered = time.Time{}, time.Time{}
 	e.failed = now.Add(min(failedFor<<min(e.failures, 8), maxFailedFor))
 	e.failures++
 	if len(c.usable(nil)) < enough {
@@ -164,8 +166,7 @@ func (c *roleCache) failed(n NodeID) {
 
 // alive says whether a node was heard so lately that it need not be asked.
 func (c *roleCache) alive(e *offerer, now time.Time) bool {
-	d := now.Sub(e.heard)
-	return d < aliveFor || d < connectedFor && c.r.o.host.Network().Connectedness(e.advert.Node) == network.Connected
+	return now.Sub(e.heard) < aliveFor || now.Sub(e.answered) < connectedFor && c.r.o.host.Network().Connectedness(e.advert.Node) == network.Connected
 }
 
 // answered notes that a node has answered.
@@ -173,7 +174,8 @@ func (c *roleCache) answered(n NodeID, rtt time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.m[n]; e != nil {
-		e.heard, e.rtt, e.failures = c.r.o.now(), rtt, 0
+		now := c.r.o.now()
+		e.heard, e.answered, e.rtt, e.failures = now, now, rtt, 0
 	}
 }
 

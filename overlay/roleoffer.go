@@ -22,7 +22,7 @@ const (
 	offerKeys    = 4
 	offerWriters = 5
 	// rootSize is how many nodes write under the well-known key where there are shards.
-	rootSize = 8
+	rootSize = 6
 	// minStorers is at how many nodes an advertisement is stored under each key, if there are as many.
 	minStorers = 8
 	// farOff is by how many levels a node's own estimate may differ from what the others do before it does otherwise.
@@ -227,17 +227,20 @@ func (f *Offering) plan(seen adverts) ([]roleKey, int) {
 	}
 	self := o.host.ID()
 	root := roleKey{role: f.role}
-	n := seen.advertisers(root)
-	if seen.find(self) == nil {
-		n++
+	n := max(1, seen.advertisers(root))
+	f.mu.Lock()
+	if f.others > 0 {
+		n = math.Sqrt(n * f.others) // one reading is rough
 	}
+	f.others = n
+	f.mu.Unlock()
 	want := min(levelFor(o.network(), o.doc.DHT.BucketSize), math.Log2(max(1, n*maxSpread/shardSize)))
 	level := int(math.Round(want))
 	if others, ok := seen.level(self); ok && math.Abs(float64(others)-want) < farOff {
 		level = others
 	}
 	f.mu.Lock()
-	f.others, f.level = n, level
+	f.level = level
 	f.mu.Unlock()
 	if level == 0 {
 		return nil, 0
