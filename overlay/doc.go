@@ -30,6 +30,15 @@
 //   - Registrations.Set returns when a majority of the nearest nodes has confirmed storing the record. It publishes again
 //     at half life, after failures and after the node was cut off, until it is told otherwise.
 //
+// # How nodes with a role are found
+//
+// A node whose credential permits a role says so in an advertisement (Advert, Peer.Offer): signed, good for a quarter of an
+// hour, taken back by a tombstone. Advertisements are kept in a store of their own, at most 16 under a key, and merged as
+// users' entries are (advert.go, advertset.go, rolestore.go). The well-known URI of a role is one key; beside it there are
+// shards, spread over the key space, so that each node has some of the advertisements in its neighbourhood, most often in its
+// own store (rolekey.go, roleoffer.go). Peer.Find takes them from there, remembers them, and hands out those that were
+// heard lately, by load, distance and chance (rolefind.go, rolecache.go, rolechoice.go).
+//
 // # How a node gets in
 //
 // Peer tries the addresses of the overlay document, those it was configured with, the nodes it met in earlier runs and

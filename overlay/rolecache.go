@@ -47,7 +47,7 @@ type roleCache struct {
 
 // offerer is one node that offers the role.
 type offerer struct {
-	advert   *advert // nil: only its failures are remembered
+	advert   *advert   // nil: only its failures are remembered
 	heard    time.Time // when it signed, or answered
 	answered time.Time
 	rtt      time.Duration // 0: not known
