@@ -148,6 +148,7 @@ func (o *Peer) startDHT() error {
 		dht.Datastore(stores{o.store, o.roles.store}),
 		dht.MaxRecordAge(o.doc.DHT.Retention+ClockSkew),
 		dht.DisableProviders(),
+		dht.ProviderStore(noProviders{}),
 		dht.AddressFilter(boundAddrs),
 		// The routing table is upkeep's. Without its refresh and its look-up of every new connection, kad-dht leaves it alone,
 		// but for taking those out that speak another protocol.

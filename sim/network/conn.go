@@ -105,14 +105,14 @@ func (c *conn) identify() {
 
 func (c *conn) waitIdentified(ctx context.Context) error {
 	for {
-		changed := c.change()
 		c.mu.Lock()
-		identified, down := c.identified, c.down
-		c.mu.Unlock()
-		switch {
-		case identified:
+		if c.identified {
+			c.mu.Unlock()
 			return nil
-		case down:
+		}
+		changed := c.changing()
+		c.mu.Unlock()
+		if changed == nil {
 			return network.ErrReset
 		}
 		select {
@@ -123,18 +123,14 @@ func (c *conn) waitIdentified(ctx context.Context) error {
 	}
 }
 
-// change gives a channel that is closed when the connection is identified or down, if that is still to come, and at once
-// if it is down.
-func (c *conn) change() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// changing gives a channel that is closed when the connection is identified or down, if that is still to come; nil if it is
+// down. c.mu is held.
+func (c *conn) changing() <-chan struct{} {
+	if c.down {
+		return nil
+	}
 	if c.changed == nil {
 		c.changed = make(chan struct{})
-	}
-	if c.down {
-		changed := c.changed
-		c.tell()
-		return changed
 	}
 	return c.changed
 }

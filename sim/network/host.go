@@ -206,6 +206,12 @@ func (h *Host) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) 
 	if known, _ := h.store.FirstSupportedProtocol(p, protos...); known != "" {
 		return c.open(known)
 	}
+	c.mu.Lock()
+	down := c.changing()
+	c.mu.Unlock()
+	if down == nil {
+		return nil, network.ErrReset
+	}
 	// Asking takes a round trip.
 	answer := make(chan protocol.ID, 1)
 	c.send(Transport, 50, func() {
@@ -227,7 +233,7 @@ func (h *Host) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) 
 		return c.open(found)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("negotiating a protocol: %w", ctx.Err())
-	case <-c.change():
+	case <-down:
 		return nil, network.ErrReset
 	}
 }
