@@ -56,6 +56,60 @@ type demoShow struct {
 	say func(format string, a ...any)
 }
 
+// demoAct is one step of a demonstration.
+type demoAct struct {
+	flow    string // section of the draft, "" for none
+	name    string // for --json
+	begin   string // said while it takes long
+	do      func(context.Context) (said string, err error)
+	visible bool // its messages are drawn
+}
+
+// perform goes through the steps; the first that fails is the last.
+func (d demoShow) perform(ctx context.Context, nodes int, l *ladder, steps []demoAct) demoResult {
+	start := time.Now()
+	r := demoResult{OK: true, Nodes: nodes, Steps: []demoStep{}}
+	for _, s := range steps {
+		began := time.Now()
+		done := func() {}
+		if s.visible {
+			l.begin(s.begin)
+		} else {
+			done = d.p.ui.Progress(s.begin)
+		}
+		said, err := s.do(ctx)
+		done()
+		if s.visible {
+			l.end()
+		}
+		took := time.Since(began)
+		step := demoStep{Name: s.name, Flow: s.flow, OK: err == nil, MS: float64(took.Microseconds()) / 1000}
+		if err != nil {
+			step.Error = err.Error()
+			r.OK = false
+			d.say("FAILED  %s: %v (%s)", s.begin, err, ms(took))
+		} else {
+			d.say("ok      %s (%s)", said, ms(took))
+		}
+		if r.Steps = append(r.Steps, step); err != nil {
+			break
+		}
+	}
+	r.MS = float64(time.Since(start).Microseconds()) / 1000
+	return r
+}
+
+// sum says what a demonstration that went well has proven.
+func (d demoShow) sum(r demoResult, proven []string) {
+	if !r.OK {
+		return
+	}
+	d.say("\nProven:")
+	for _, s := range proven {
+		d.say("  - %s", s)
+	}
+}
+
 func (p *program) runDemo(c *cli.Context) error {
 	if _, err := exactArgs(c); err != nil {
 		return err

@@ -70,15 +70,8 @@ func newFlowDemo(show demoShow, dir string, flows []string, log *slog.Logger) *f
 	return d
 }
 
-// flowStep is a step of the demonstration.
-type flowStep struct {
-	flow, name, begin string
-	do                func(context.Context) (string, error)
-	visible           bool
-}
-
-func (d *flowDemo) steps() []flowStep {
-	steps := []flowStep{
+func (d *flowDemo) steps() []demoAct {
+	steps := []demoAct{
 		{"", "world", "Starting the nodes, the provider and its name server", d.start, false},
 		{"", "register", "The phones register", d.register, false},
 		{"", "proxy peers", "alice's node looks for proxy peers", d.getProxy, false},
@@ -87,65 +80,33 @@ func (d *flowDemo) steps() []flowStep {
 		switch f {
 		case "5.2":
 			steps = append(steps,
-				flowStep{f, "call", "5.2  alice calls carol, who is outside", d.callOut, true},
-				flowStep{f, "border", "Looking at what crossed the border", d.lookOut, false},
-				flowStep{f, "audio", "They talk", d.talk, true},
-				flowStep{f, "failover", "The proxy peer of the call is stopped, and carol hangs up", d.hangUpElsewhere, true})
+				demoAct{f, "call", "5.2  alice calls carol, who is outside", d.callOut, true},
+				demoAct{f, "border", "Looking at what crossed the border", d.lookOut, false},
+				demoAct{f, "audio", "They talk", d.talk, true},
+				demoAct{f, "failover", "The proxy peer of the call is stopped, and carol hangs up", d.hangUpElsewhere, true})
 		case "5.3":
 			steps = append(steps,
-				flowStep{f, "call", "5.3  carol calls sip:alice@" + demoOverlay, d.callIn, true},
-				flowStep{f, "border", "Looking at what crossed the border", d.lookIn, false},
-				flowStep{f, "audio", "They talk", d.talk, true},
-				flowStep{f, "hang-up", "alice hangs up", d.aliceHangsUp, true},
-				flowStep{f, "no transit", "carol tries to be carried elsewhere", d.noTransit, false})
+				demoAct{f, "call", "5.3  carol calls sip:alice@" + demoOverlay, d.callIn, true},
+				demoAct{f, "border", "Looking at what crossed the border", d.lookIn, false},
+				demoAct{f, "audio", "They talk", d.talk, true},
+				demoAct{f, "hang-up", "alice hangs up", d.aliceHangsUp, true},
+				demoAct{f, "no transit", "carol tries to be carried elsewhere", d.noTransit, false})
 		case "5.4":
 			steps = append(steps,
-				flowStep{f, "account", "5.4  alice's node registers her public number", d.registerOutside, true},
-				flowStep{f, "call", "5.4  carol calls sip:alice@" + demoProvider, d.callNumber, true},
-				flowStep{f, "audio", "They talk", d.talk, true},
-				flowStep{f, "hang-up", "alice hangs up", d.aliceHangsUp, true})
+				demoAct{f, "account", "5.4  alice's node registers her public number", d.registerOutside, true},
+				demoAct{f, "call", "5.4  carol calls sip:alice@" + demoProvider, d.callNumber, true},
+				demoAct{f, "audio", "They talk", d.talk, true},
+				demoAct{f, "hang-up", "alice hangs up", d.aliceHangsUp, true})
 		}
 	}
-	return append(steps, flowStep{"", "clean", "Checking that nothing is left", d.clean, false})
+	return append(steps, demoAct{"", "clean", "Checking that nothing is left", d.clean, false})
 }
 
-// run goes through the steps; the first that fails is the last.
+// run goes through the steps.
 func (d *flowDemo) run(ctx context.Context) demoResult {
-	start := time.Now()
-	r := demoResult{OK: true, Nodes: flowNodes, Steps: []demoStep{}}
 	defer d.close()
-	for _, s := range d.steps() {
-		began := time.Now()
-		done := func() {}
-		if s.visible {
-			d.witness.ladder.begin(s.begin)
-		} else {
-			done = d.show.p.ui.Progress(s.begin)
-		}
-		said, err := s.do(ctx)
-		done()
-		if s.visible {
-			d.witness.ladder.end()
-		}
-		took := time.Since(began)
-		step := demoStep{Name: s.name, Flow: s.flow, OK: err == nil, MS: float64(took.Microseconds()) / 1000}
-		if err != nil {
-			step.Error = err.Error()
-			r.OK = false
-			d.show.say("FAILED  %s: %v (%s)", s.begin, err, ms(took))
-		} else {
-			d.show.say("ok      %s (%s)", said, ms(took))
-		}
-		if r.Steps = append(r.Steps, step); err != nil {
-			break
-		}
-	}
-	r.MS = float64(time.Since(start).Microseconds()) / 1000
-	if r.OK {
-		d.show.say("\nProven:")
-		for _, s := range d.proven {
-			d.show.say("  - %s", s)
-		}
+	r := d.show.perform(ctx, flowNodes, d.witness.ladder, d.steps())
+	if d.show.sum(r, d.proven); r.OK {
 		d.show.say("\nThe draft's steps with relay peers are not there yet: here the voice goes from phone to phone.")
 	}
 	return r

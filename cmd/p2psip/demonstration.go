@@ -62,64 +62,24 @@ func (p *program) demoLogger(verbose bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.ui.LogWriter(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// run goes through the steps; the first that fails is the last.
+// run goes through the steps.
 func (d *demonstration) run(ctx context.Context) demoResult {
-	steps := []struct {
-		name    string // for --json
-		begin   string // said while it takes long
-		do      func(context.Context) (string, error)
-		visible bool // its messages are shown
-	}{
-		{"overlay", "Making the overlay", d.makeOverlay, false},
-		{"nodes", "Starting the nodes", d.startNodes, false},
-		{"join", "The nodes look for each other", d.join, false},
-		{"register", "The phones register", d.register, true},
-		{"lookup", "Looking bob up", d.lookup, false},
-		{"call", "alice calls bob", d.dial, true},
-		{"audio", "They talk", d.talk, true},
-		{"hang-up", "bob hangs up", d.hangUp, true},
-		{"unknown user", "alice calls somebody who does not exist", d.callNobody, true},
-		{"offline user", "bob goes, alice calls once more", d.callAbsent, true},
-		{"clean", "Checking that nothing is left", d.clean, false},
-	}
-	start := time.Now()
-	r := demoResult{OK: true, Nodes: d.count, Steps: []demoStep{}}
 	defer d.close()
-	for _, s := range steps {
-		began := time.Now()
-		if s.visible {
-			d.ladder.begin(s.begin)
-		}
-		done := func() {}
-		if !s.visible {
-			done = d.show.p.ui.Progress(s.begin)
-		}
-		said, err := s.do(ctx)
-		done()
-		if s.visible {
-			d.ladder.end()
-		}
-		took := time.Since(began)
-		step := demoStep{Name: s.name, OK: err == nil, MS: float64(took.Microseconds()) / 1000}
-		if err != nil {
-			step.Error = err.Error()
-			r.OK = false
-			d.show.say("FAILED  %s: %v (%s)", s.begin, err, ms(took))
-		} else {
-			d.show.say("ok      %s (%s)", said, ms(took))
-		}
-		r.Steps = append(r.Steps, step)
-		if err != nil {
-			break
-		}
+	steps := []demoAct{
+		{"", "overlay", "Making the overlay", d.makeOverlay, false},
+		{"", "nodes", "Starting the nodes", d.startNodes, false},
+		{"", "join", "The nodes look for each other", d.join, false},
+		{"", "register", "The phones register", d.register, true},
+		{"", "lookup", "Looking bob up", d.lookup, false},
+		{"", "call", "alice calls bob", d.dial, true},
+		{"", "audio", "They talk", d.talk, true},
+		{"", "hang-up", "bob hangs up", d.hangUp, true},
+		{"", "unknown user", "alice calls somebody who does not exist", d.callNobody, true},
+		{"", "offline user", "bob goes, alice calls once more", d.callAbsent, true},
+		{"", "clean", "Checking that nothing is left", d.clean, false},
 	}
-	r.MS = float64(time.Since(start).Microseconds()) / 1000
-	if r.OK {
-		d.show.say("\nProven:")
-		for _, s := range d.proven {
-			d.show.say("  - %s", s)
-		}
-	}
+	r := d.show.perform(ctx, d.count, d.ladder, steps)
+	d.show.sum(r, d.proven)
 	return r
 }
 
