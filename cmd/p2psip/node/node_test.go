@@ -30,20 +30,28 @@ const testID = "p2psip.example"
 // universe is an overlay to make nodes in.
 type universe struct {
 	t         *testing.T
+	id        string
 	authority *overlay.Authority
 	first     *Node
 }
 
-func newUniverse(t *testing.T) *universe {
-	a, err := overlay.NewAuthority(overlay.DocumentOptions{ID: testID}, time.Now())
+func newUniverse(t *testing.T) *universe { return newUniverseOf(t, testID) }
+
+func newUniverseOf(t *testing.T, id string) *universe {
+	a, err := overlay.NewAuthority(overlay.DocumentOptions{ID: id}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &universe{t: t, authority: a}
+	return &universe{t: t, id: id, authority: a}
 }
 
 // home makes a data directory for a node that speaks for users.
 func (u *universe) home(users ...string) string {
+	u.t.Helper()
+	return u.homeFor(users)
+}
+
+func (u *universe) homeFor(users []string, roles ...overlay.Role) string {
 	u.t.Helper()
 	dir := u.t.TempDir()
 	id, err := Install(dir, u.authority.Document(), time.Now())
@@ -58,7 +66,7 @@ func (u *universe) home(users ...string) string {
 		}
 		aors = append(aors, aor)
 	}
-	cred, err := u.authority.Issue(id, aors, nil, 365*24*time.Hour, time.Now())
+	cred, err := u.authority.Issue(id, aors, roles, 365*24*time.Hour, time.Now())
 	if err != nil {
 		u.t.Fatal(err)
 	}
@@ -109,7 +117,7 @@ func (u *universe) phone(n *Node, user string, incoming func(*phone.Call)) *phon
 		u.t.Fatal(err)
 	}
 	ph, err := phone.New(phone.Config{
-		AOR: "sip:" + user + "@" + testID, Outbound: n.SIP().String(), Local: pc, Incoming: incoming,
+		AOR: "sip:" + user + "@" + u.id, Outbound: n.SIP().String(), Local: pc, Incoming: incoming,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
