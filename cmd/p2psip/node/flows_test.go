@@ -19,11 +19,11 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
-	"github.com/miekg/dns"
 
 	"p2psip/interwork/flow"
-	"p2psip/interwork/locate/zone"
+	"p2psip/interwork/locate/locatetest"
 	"p2psip/interwork/message"
+	"p2psip/interwork/phone"
 	"p2psip/interwork/phonetest"
 	"p2psip/interwork/proxy"
 	"p2psip/overlay"
@@ -31,16 +31,14 @@ import (
 	"p2psip/proxypeer/policy"
 )
 
-// publicWorld is what is outside an overlay: a name server, a provider (Kamailio) with a registrar that asks for digest, and
+// publicWorld is what is outside an overlay: a name server (BIND), a provider (Kamailio) with a registrar that asks for digest, and
 // the public sockets of two proxy peers.
 type publicWorld struct {
 	t        *testing.T
 	dns      string // the name server
+	bind     *locatetest.Server
 	provider netip.AddrPort
 	peers    [2]netip.AddrPort
-
-	mu      sync.Mutex // guards queries
-	queries []string
 }
 
 // providerConfig is Kamailio as provider.example: everybody's password is "secret", and whoever is not here is looked for by
@@ -55,6 +53,7 @@ alias="provider.example"
 listen=udp:%[1]s
 listen=tcp:%[1]s
 dns_cache_init=yes
+dns_try_naptr=yes
 use_dns_failover=yes
 dns_srv_lb=yes
 dns_retr_time=1
@@ -121,56 +120,37 @@ func newPublicWorld(t *testing.T) *publicWorld {
 	w := &publicWorld{t: t}
 	w.provider = freePort(t, "127.0.0.1")
 	w.peers = [2]netip.AddrPort{freePort(t, "127.0.0.31"), freePort(t, "127.0.0.32")}
-	z, err := zone.Parse(fmt.Sprintf(`
-$ORIGIN provider.example.
-@ 60 SOA ns.provider.example. hostmaster.provider.example. 1 3600 600 86400 60
-@ 60 NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
-@ 60 NAPTR 20 50 "s" "SIP+D2T" "" _sip._tcp
-_sip._udp 60 SRV 10 10 %d proxy
-_sip._tcp 60 SRV 10 10 %d proxy
-proxy 60 A 127.0.0.1
-$ORIGIN p2psip.example.
-@ 60 SOA ns.p2psip.example. hostmaster.p2psip.example. 1 3600 600 86400 60
-@ 60 NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
-_sip._udp 60 SRV 10 10 %d pp1
-_sip._udp 60 SRV 20 10 %d pp2
-pp1 60 A 127.0.0.31
-pp2 60 A 127.0.0.32
-`, w.provider.Port(), w.provider.Port(), w.peers[0].Port(), w.peers[1].Port()))
-	if err != nil {
-		t.Fatal(err)
+	const head = `$TTL 60
+@ SOA ns hostmaster 1 3600 600 86400 60
+@ NS ns
+ns A 127.0.0.1
+`
+	zones := map[string]string{
+		"provider.example": head + fmt.Sprintf(`
+@ NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
+@ NAPTR 20 50 "s" "SIP+D2T" "" _sip._tcp
+_sip._udp SRV 10 10 %[1]d proxy
+_sip._tcp SRV 10 10 %[1]d proxy
+proxy A 127.0.0.1
+`, w.provider.Port()),
+		testID: head + fmt.Sprintf(`
+@ NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
+_sip._udp SRV 10 10 %d pp1
+_sip._udp SRV 20 10 %d pp2
+pp1 A 127.0.0.31
+pp2 A 127.0.0.32
+`, w.peers[0].Port(), w.peers[1].Port()),
 	}
-	// Kamailio asks at port 53 and nowhere else.
-	var pc net.PacketConn
-	for last := 54; last < 80; last++ {
-		w.dns = fmt.Sprintf("127.0.0.%d", last)
-		if pc, err = net.ListenPacket("udp", w.dns+":53"); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		if os.Getenv(phonetest.RequirePeers) == "1" {
-			t.Fatalf("the provider's name server needs port 53: %v", err)
-		}
-		t.Skipf("the provider's name server needs port 53 of a loopback address (run as root, or with CAP_NET_BIND_SERVICE): %v", err)
-	}
-	ln, err := net.Listen("tcp", w.dns+":53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := zone.Serve(pc, ln, z, func(_ string, q dns.Question) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.queries = append(w.queries, dns.TypeToString[q.Qtype]+" "+strings.ToLower(q.Name))
-	})
-	t.Cleanup(func() { s.Close() })
+	w.bind = locatetest.StartBIND(t, zones)
+	w.dns = w.bind.Addr
+	port53 := relayDNS(t, w.bind.Addr)
 
 	dir := t.TempDir()
 	config, resolv := filepath.Join(dir, "kamailio.cfg"), filepath.Join(dir, "resolv.conf")
 	if err := os.WriteFile(config, fmt.Appendf(nil, providerConfig, w.provider), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(resolv, []byte("nameserver "+w.dns+"\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
+	if err := os.WriteFile(resolv, []byte("nameserver "+port53+"\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
@@ -205,12 +185,54 @@ pp2 60 A 127.0.0.32
 	return nil
 }
 
-// asked gives what the name server has been asked for, each once, in order.
-func (w *publicWorld) asked() (out []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, q := range w.queries {
-		if !slices.Contains(out, q) {
+// relayDNS hands what comes to port 53 of a loopback address on to a name server, because Kamailio asks at port 53 and BIND
+// answers at addresses of interfaces only. It gives the address.
+func relayDNS(t *testing.T, server string) (addr string) {
+	t.Helper()
+	var in net.PacketConn
+	var err error
+	for last := 54; last < 80; last++ {
+		addr = fmt.Sprintf("127.0.0.%d", last)
+		if in, err = net.ListenPacket("udp", addr+":53"); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		if os.Getenv(phonetest.RequirePeers) == "1" {
+			t.Fatalf("the provider's name server needs port 53: %v", err)
+		}
+		t.Skipf("the provider's name server needs port 53 of a loopback address (run as root, or with CAP_NET_BIND_SERVICE): %v", err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { in.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			b := make([]byte, 4096)
+			n, from, err := in.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				out, err := net.Dial("udp", server)
+				if err != nil {
+					return
+				}
+				defer out.Close()
+				_ = out.SetDeadline(time.Now().Add(2 * time.Second))
+				_, _ = out.Write(b[:n])
+				if n, err := out.Read(b); err == nil {
+					_, _ = in.WriteTo(b[:n], from)
+				}
+			})
+		}
+	})
+	return addr
+}
+
+// asked gives what the name server has been asked about a domain, each question once, in order.
+func (w *publicWorld) asked(domain string) (out []string) {
+	for _, q := range w.bind.Queries() {
+		if _, name, _ := strings.Cut(q, " "); (name == domain || strings.HasSuffix(name, "."+domain)) && !slices.Contains(out, q) {
 			out = append(out, q)
 		}
 	}
@@ -437,7 +459,7 @@ func TestFlowOutbound(t *testing.T) {
 		t.Errorf("(8) INVITE:\n%s", ms[3])
 	}
 	// baresip copies its transport into the URI that it dials, so there is no NAPTR to ask for (RFC 3263 §4.1).
-	if q := w.out.asked(); !slices.Contains(q, "SRV _sip._udp.provider.example.") {
+	if q := w.out.asked("provider.example"); !slices.Contains(q, "SRV _sip._udp.provider.example") {
 		t.Errorf("the name server was asked for %q", q)
 	}
 
@@ -470,7 +492,7 @@ func TestFlowInbound(t *testing.T) {
 	if !strings.Contains(ms[6], "\r\nRecord-Route: <sip:p2psip.example;lr>\r\n") || !strings.Contains(ms[6], "Contact: <sip:alice@p2psip.example;gr=") {
 		t.Errorf("200 INVITE:\n%s", ms[6])
 	}
-	if q := w.out.asked(); !slices.Contains(q, "SRV _sip._udp.p2psip.example.") {
+	if q := w.out.asked(testID); !slices.Contains(q, "NAPTR p2psip.example") {
 		t.Errorf("the name server was asked for %q", q)
 	}
 	if err := w.pp[0].Close(); err != nil {
@@ -483,6 +505,59 @@ func TestFlowInbound(t *testing.T) {
 		t.Errorf("alice's BYE: %v", err)
 	}
 	w.log.follows(t, "node in from phone: BYE", "node out to node: BYE", "pp2 in from node: BYE", "pp2 out to outside: BYE")
+	w.log.crossing(t)
+}
+
+// TestFlowsByDNS has both ways of a call found by RFC 3263 from nothing but a domain: alice dials carol at her domain, and
+// carol alice at hers. BIND writes down what the proxy peer and what Kamailio ask.
+func TestFlowsByDNS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	w := newBorderWorld(t, false)
+	ctx := testContext(t)
+	alice := w.universe.phone(w.node, "alice", phone.AnswerAfter(0))
+	var at seen
+	carol := customer(t, w.out.provider, &at)
+	if q := w.out.bind.Queries(); len(q) > 0 {
+		t.Fatalf("asked before any call: %q", q)
+	}
+	for _, c := range []struct {
+		from   *phone.Phone
+		to     string
+		domain string
+		want   []string // in this order
+		never  string
+	}{
+		{alice, "sip:carol@provider.example", "provider.example",
+			[]string{"NAPTR provider.example", "SRV _sip._udp.provider.example"}, "SRV _sip._tcp.provider.example"},
+		{carol, "sip:alice@" + testID, testID, []string{"NAPTR " + testID}, // BIND sends SRV and A along, and Kamailio takes them
+			"SRV _sip._tcp." + testID},
+	} {
+		if err := talk(t, c.from, c.to).Hangup(ctx); err != nil {
+			t.Errorf("%s: %v", c.to, err)
+		}
+		q := w.out.asked(c.domain)
+		rest := q
+		for _, want := range c.want {
+			i := slices.Index(rest, want)
+			if i < 0 {
+				t.Fatalf("for %s the name server was asked %q, want %q in this order", c.to, q, c.want)
+			}
+			rest = rest[i+1:]
+		}
+		if slices.Contains(q, c.never) {
+			t.Errorf("for %s the name server was asked %q: NAPTR had said UDP", c.to, q)
+		}
+		// What is known is not asked again while it lasts.
+		before := len(w.out.bind.Queries())
+		if err := talk(t, c.from, c.to).Hangup(ctx); err != nil {
+			t.Errorf("%s: %v", c.to, err)
+		}
+		if again := w.out.bind.Queries()[before:]; len(again) > 0 {
+			t.Errorf("for the second call to %s the name server was asked %q", c.to, again)
+		}
+	}
 	w.log.crossing(t)
 }
 

@@ -173,4 +173,3 @@ func (l *traceLog) hides(t *testing.T, texts ...string) {
 		t.Error("nothing has crossed")
 	}
 }
-
