@@ -10,7 +10,7 @@ func TestHotKey(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes several seconds")
 	}
-	s, err := ParseScenario("name hot\nnodes 120\nusers 5\nadvertisers 15\nfinders 600\nfind-time 5m\nsettle 1m\nidle 0\nduration 1s\nlookups 0/s\nunknown 0/s\npublishes 0/s\n")
+	s, err := ParseScenario("name hot\nnodes 100\nusers 5\nadvertisers 12\nfinders 1000\nfind-time 10m\nsettle 1m\nidle 0\nduration 1s\nlookups 0/s\nunknown 0/s\npublishes 0/s\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,16 +28,18 @@ func TestHotKey(t *testing.T) {
 	naive, both := hot.Ways[0], hot.Ways[3]
 	for _, w := range hot.Ways {
 		t.Logf("%s: busiest %v, middle %v, ratio %v, messages %v, %v of %d within %v ms", w.Name, w.Max, w.Median, w.MaxOverMedian, w.Messages, w.Success, w.Finders, w.P95MS)
-		if w.Finders != 600 || w.Success.Or(0) < 0.995 {
+		if w.Finders < 990 || w.Success.Or(0) < 0.995 {
 			t.Errorf("%s: %v of %d succeeded", w.Name, w.Success, w.Finders)
 		}
-		if w.Used == nil || w.Used.Mean.Or(0) < 35 {
+		if w.Used == nil || w.Used.Mean.Or(0) < 75 {
 			t.Errorf("%s: %+v", w.Name, w.Used)
 		}
 	}
 	if naive.MaxOverMedian.Or(0) < 15 {
 		t.Errorf("the naive way: ratio %v, there is nothing to mend", naive.MaxOverMedian)
 	}
+	// The figures are small, so one run is rough: the goal of 4 is looked at with larger ones (testdata/hotkey.sim). The time
+	// is longer than the pause between two advertisements, so that every shard is written.
 	if both.MaxOverMedian.Or(1e9) > 6 {
 		t.Errorf("the way in use: the busiest node serves %v times as many requests as the one in the middle", both.MaxOverMedian)
 	}
