@@ -20,6 +20,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"p2psip/interwork/account"
 	"p2psip/interwork/flow"
 	"p2psip/interwork/locate/locatetest"
 	"p2psip/interwork/message"
@@ -676,6 +677,56 @@ func TestKilledProxyPeer(t *testing.T) {
 			}
 			t.Logf("over after %v", time.Since(began))
 		})
+	}
+}
+
+// TestKilledAfterRegister is §5.4 with a proxy peer that is killed between the REGISTER that went through it and the call:
+// the provider resolves the overlay's identifier, and the call arrives through the other proxy peer.
+func TestKilledAfterRegister(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	w := newBorderWorld(t, true)
+	ctx := testContext(t)
+	store, err := account.Open(w.node.cfg.DataDir, testID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Add(account.Account{AOR: "sip:alice@provider.example", User: "alice", Password: "secret", Added: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	w.universe.phone(w.node, "alice", phone.AnswerAfter(0))
+	var at seen
+	carol := customer(t, w.out.provider, &at)
+	state := func() (s account.Status) {
+		for _, s = range w.node.Status().Accounts {
+		}
+		return s
+	}
+	until(t, "the registration with the provider", func() bool { return state().State == account.Registered })
+	through := state().Through
+	survivor := ""
+	for _, p := range w.processes {
+		if p.id == through {
+			if err := p.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = p.cmd.Wait()
+		} else {
+			survivor = p.id
+		}
+	}
+	began := time.Now()
+	call := talk(t, carol, "sip:alice@provider.example")
+	t.Logf("%s was killed; answered after %v", through, time.Since(began))
+	if len(w.log.follows(t, "node in from node: INVITE", "node out to phone: INVITE", "node out to node: 200 INVITE")) != 3 {
+		t.Error("the call did not come through the overlay")
+	}
+	if err := call.Hangup(ctx); err != nil {
+		t.Errorf("carol hangs up: %v", err)
+	}
+	if survivor == "" || survivor == through {
+		t.Errorf("registered through %s, which is neither proxy peer", through)
 	}
 }
 

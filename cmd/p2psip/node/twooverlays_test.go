@@ -86,7 +86,7 @@ func TestTwoOverlays(t *testing.T) {
 			if c.hangsUp == "callee" {
 				first = in
 			}
-			if err := first.Hold(ctx); err != nil {
+			if err := in.Hold(ctx); err != nil {
 				t.Errorf("re-INVITE: %v", err)
 			}
 			if err := first.Hangup(ctx); err != nil {
