@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,6 +39,7 @@ type publicWorld struct {
 	t        *testing.T
 	dns      string // the name server
 	bind     *locatetest.Server
+	relay    atomic.Pointer[string] // the name server that Kamailio asks
 	provider netip.AddrPort
 	peers    [2]netip.AddrPort
 }
@@ -121,30 +123,10 @@ func newPublicWorld(t *testing.T) *publicWorld {
 	w := &publicWorld{t: t}
 	w.provider = freePort(t, "127.0.0.1")
 	w.peers = [2]netip.AddrPort{freePort(t, "127.0.0.31"), freePort(t, "127.0.0.32")}
-	const head = `$TTL 60
-@ SOA ns hostmaster 1 3600 600 86400 60
-@ NS ns
-ns A 127.0.0.1
-`
-	zones := map[string]string{
-		"provider.example": head + fmt.Sprintf(`
-@ NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
-@ NAPTR 20 50 "s" "SIP+D2T" "" _sip._tcp
-_sip._udp SRV 10 10 %[1]d proxy
-_sip._tcp SRV 10 10 %[1]d proxy
-proxy A 127.0.0.1
-`, w.provider.Port()),
-		testID: head + fmt.Sprintf(`
-@ NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
-_sip._udp SRV 10 10 %d pp1
-_sip._udp SRV 20 10 %d pp2
-pp1 A 127.0.0.31
-pp2 A 127.0.0.32
-`, w.peers[0].Port(), w.peers[1].Port()),
-	}
-	w.bind = locatetest.StartBIND(t, zones)
+	w.bind = locatetest.StartBIND(t, w.zones(0, 1))
 	w.dns = w.bind.Addr
-	port53 := relayDNS(t, w.bind.Addr)
+	w.relay.Store(&w.dns)
+	port53 := w.relayDNS()
 
 	dir := t.TempDir()
 	config, resolv := filepath.Join(dir, "kamailio.cfg"), filepath.Join(dir, "resolv.conf")
@@ -186,9 +168,35 @@ pp2 A 127.0.0.32
 	return nil
 }
 
+// zones are what the name server says; of the proxy peers it prefers the first one.
+func (w *publicWorld) zones(first, second int) map[string]string {
+	const head = `$TTL 60
+@ SOA ns hostmaster 1 3600 600 86400 60
+@ NS ns
+ns A 127.0.0.1
+`
+	return map[string]string{
+		"provider.example": head + fmt.Sprintf(`
+@ NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
+@ NAPTR 20 50 "s" "SIP+D2T" "" _sip._tcp
+_sip._udp SRV 10 10 %[1]d proxy
+_sip._tcp SRV 10 10 %[1]d proxy
+proxy A 127.0.0.1
+`, w.provider.Port()),
+		testID: head + fmt.Sprintf(`
+@ NAPTR 10 50 "s" "SIP+D2U" "" _sip._udp
+_sip._udp SRV 10 10 %d pp%d
+_sip._udp SRV 20 10 %d pp%d
+pp1 A 127.0.0.31
+pp2 A 127.0.0.32
+`, w.peers[first].Port(), first+1, w.peers[second].Port(), second+1),
+	}
+}
+
 // relayDNS hands what comes to port 53 of a loopback address on to a name server, because Kamailio asks at port 53 and BIND
 // answers at addresses of interfaces only. It gives the address.
-func relayDNS(t *testing.T, server string) (addr string) {
+func (w *publicWorld) relayDNS() (addr string) {
+	t := w.t
 	t.Helper()
 	var in net.PacketConn
 	var err error
@@ -214,7 +222,7 @@ func relayDNS(t *testing.T, server string) (addr string) {
 				return
 			}
 			wg.Go(func() {
-				out, err := net.Dial("udp", server)
+				out, err := net.Dial("udp", *w.relay.Load())
 				if err != nil {
 					return
 				}
@@ -706,8 +714,11 @@ func TestKilledAfterRegister(t *testing.T) {
 	until(t, "the registration with the provider", func() bool { return state().State == account.Registered })
 	through := state().Through
 	survivor := ""
-	for _, p := range w.processes {
+	for i, p := range w.processes {
 		if p.id == through {
+			// The provider asks for the first time at the call. It is told of the dead one first.
+			dead := locatetest.StartBIND(t, w.out.zones(i, 1-i))
+			w.out.relay.Store(&dead.Addr)
 			if err := p.cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
