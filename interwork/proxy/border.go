@@ -126,6 +126,9 @@ func (c *Core) camefrom(r *request) bool {
 
 // carryIn brings a request from the public side to a user of the overlay, once Border.Enter has nothing against it.
 func (c *Core) carryIn(r *request, w way) {
+	if !c.judgeSession(r) {
+		return
+	}
 	x := c.newContext(r, w)
 	ask := func(ctx context.Context) (done bool) {
 		if err := c.cfg.Border.Enter(ctx, r.flow, r.req); err != nil {
@@ -203,6 +206,9 @@ func (c *Core) carryOut(r *request, w way) {
 		return
 	case !sipScheme(next.Scheme), hasParam(&next, "maddr"), hasParam(&r.uri, "maddr"):
 		c.refuseOut(r, 403, "Forbidden", "a request leaves by the name of a domain, not by maddr")
+		return
+	}
+	if !c.judgeSession(r) {
 		return
 	}
 	x := c.newContext(r, w)

@@ -75,6 +75,8 @@ type Limits struct {
 	Branches       int           // places one request is sent to in all; 32
 	Calls          int           // entries of the table of calls; 4096
 	CallAge        time.Duration // a call without a sign of life for so long is forgotten; 12 h
+	CallIdle       time.Duration // and does no longer count as load, unless it has a session interval; 10 min
+	Session        time.Duration // interval that a proxy peer asks for where nobody else does (RFC 4028); 30 min
 }
 
 func (l Limits) withDefaults() Limits {
@@ -102,6 +104,8 @@ func (l Limits) withDefaults() Limits {
 	num(&l.Branches, 32)
 	num(&l.Calls, 4096)
 	dur(&l.CallAge, 12*time.Hour)
+	dur(&l.CallIdle, 10*time.Minute)
+	dur(&l.Session, 30*time.Minute)
 	return l
 }
 
@@ -127,10 +131,13 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, d := range []time.Duration{c.Limits.LookupTime, c.Limits.LookupGrace, c.Limits.DialTime, c.Limits.RedialTime,
-		c.Limits.HopTime, c.Limits.CallAge} {
+		c.Limits.HopTime, c.Limits.CallAge, c.Limits.CallIdle, c.Limits.Session} {
 		if d < 0 {
 			return errors.New("proxy: a time limit is negative")
 		}
+	}
+	if s := c.Limits.Session; s != 0 && s < minSession*time.Second {
+		return fmt.Errorf("proxy: the session interval %v is shorter than the %d s of RFC 4028", s, minSession)
 	}
 	return nil
 }

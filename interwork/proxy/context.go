@@ -328,12 +328,12 @@ func (x *responseContext) finish() {
 	}
 	res := x.best.res
 	if res == nil {
-		x.c.calls.seen(x.r, x.best.status, nil)
+		x.c.calls.seen(x.r, x.best.status, nil, 0)
 		x.c.answer(x.r, x.best.status, x.best.reason)
 		return
 	}
 	res = x.final(res)
-	x.c.calls.seen(x.r, res.StatusCode, res.To())
+	x.c.calls.seen(x.r, res.StatusCode, res.To(), 0)
 	x.respond(res)
 }
 

@@ -64,7 +64,7 @@ func New(cfg Config) (*Core, error) {
 	c.outbox = newOutbox[overlay.NodeID, flow.Flow](c, l.Dials, l.DialQueue, l.DialTime, false)
 	c.hops = newOutbox[Hop, flow.Flow](c, l.Dials, l.DialQueue, l.HopTime, false)
 	c.ways = newOutbox[string, []Target](c, l.Dials, l.DialQueue, l.LookupTime, true)
-	c.calls = newCalls(c.limits.Calls, c.limits.CallAge)
+	c.calls = newCalls(c.limits.Calls, c.limits.CallAge, c.limits.CallIdle)
 
 	o := cfg.Transactions
 	o.Handler = c

@@ -31,10 +31,10 @@ func dialogRequest(t *testing.T, method, id, from, to string) (*request, *sip.To
 
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCalls(2, time.Hour)
+		c := newCalls(2, time.Hour, 10*time.Minute)
 		see := func(method, id, from, to string, status int) {
 			r, h := dialogRequest(t, method, id, from, to)
-			c.seen(r, status, h)
+			c.seen(r, status, h, 0)
 		}
 		see("INVITE", "1", "a", "b", 200)
 		see("INVITE", "1", "a", "b", 200)

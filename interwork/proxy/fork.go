@@ -160,6 +160,7 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		return
 	case status < 300:
 		x.mend(res, b.client)
+		x.r.session.answer(res)
 		if !b.done {
 			b.finished()
 		}
@@ -170,7 +171,7 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		x.answered = true
 		if tag, _ := res.To().Params.Get("tag"); first || tag != b.tag {
 			b.tag = tag
-			x.c.calls.seen(x.r, status, res.To())
+			x.c.calls.seen(x.r, status, res.To(), sessionOf(res))
 		}
 		x.respond(res)
 		if first {

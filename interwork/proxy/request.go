@@ -34,6 +34,8 @@ type request struct {
 	leaves  bool             // it goes out of the overlay
 	onlyTo  string           // the only domain whose servers may get it
 
+	session *session // at a proxy peer: what it remembers of the session interval; nil: nothing
+
 	line Line // the other address that it leaves as; nil: its own
 
 	fromTag, toTag string

@@ -74,6 +74,7 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 				h = c.outsideContact(contact, overlay.AOR{}, r.flow, r.req.From(), r.req.To())
 			}
 			fwd.AppendHeader(h)
+		case r.session.rewrites(name):
 		case asserts(name) && !r.mayAssert():
 			// §5 of RFC 3325: what somebody says of himself is no assertion
 		default:
@@ -89,6 +90,7 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 	if !wide {
 		fwd.AppendHeader(sip.NewHeader("Max-Breadth", strconv.Itoa(breadth)))
 	}
+	r.session.put(fwd)
 	fwd.SetBody(r.req.Body())
 	if r.line != nil {
 		r.line.Dress(fwd)

@@ -26,6 +26,7 @@ type counters struct {
 type Stats struct {
 	Transactions    transaction.Stats
 	Calls           int    // calls in progress
+	Carried         int    // of those, with a sign of life not long ago: what counts as load
 	Forwarded       uint64 // requests sent on, one for each branch
 	Refused         uint64 // requests refused by the rules of routing
 	Loops           uint64 // 482 and 483
@@ -39,8 +40,9 @@ type Stats struct {
 
 // Stats gives a snapshot.
 func (c *Core) Stats() Stats {
+	calls, carried := c.calls.count()
 	return Stats{
-		Transactions: c.layer.Stats(), Calls: len(c.calls.list()),
+		Transactions: c.layer.Stats(), Calls: calls, Carried: carried,
 		Forwarded: c.stats.forwarded.Load(), Refused: c.stats.refused.Load(), Loops: c.stats.loops.Load(),
 		Strays: c.stats.strays.Load(), Lookups: c.stats.lookups.Load(), LookupsRefused: c.stats.lookupsRefused.Load(),
 		BranchesDropped: c.stats.branchesDropped.Load(), Silent: c.stats.silent.Load(), Panics: c.stats.panics.Load(),

@@ -196,7 +196,7 @@ func (n *Node) startBorder(r flow.Handler) error {
 	}
 	return n.border.Advertise(func(role overlay.Role, describe func() overlay.Offer) (proxypeer.Offering, error) {
 		return n.overlay.Offer(role, describe)
-	}, func() int { return n.core.Stats().Calls })
+	}, func() int { return n.core.Stats().Carried })
 }
 
 // watchFederation takes up changes of the federation policy until prepared is called.
