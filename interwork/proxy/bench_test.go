@@ -24,17 +24,23 @@ import (
 //
 //	memory    the core alone, reading and writing messages but no sockets; the ends' share is in it: putting texts together
 //	udp, tcp  a node in a process of its own between two ends on loopback; cpu-µs/call and allocs/call are that process's
-//	border    as udp, but the node is a proxy peer and the caller outside the overlay
-//	kamailio  the same calls over UDP through the node and through a Kamailio that records its route and keeps
-//	          transactions, in turns; cpu-µs/call is the node's, kamailio-cpu-µs/call the other's, ours/kamailio the ratio
+//	border, border-tcp
+//	          as udp and tcp, but the node is a proxy peer and the caller outside the overlay
+//	kamailio, kamailio-tcp, kamailio-border, kamailio-border-tcp
+//	          the same calls through the node and through a Kamailio that records its route and keeps transactions, in
+//	          turns; cpu-µs/call is the node's, kamailio-cpu-µs/call the other's, ours/kamailio the ratio
 //
-// ns/op of the last three has the two ends in it, which share the machine; compare the CPU times.
+// ns/op of all but the first has the two ends in it, which share the machine; compare the CPU times.
 func BenchmarkCall(b *testing.B) {
 	b.Run("memory", benchMemory)
 	b.Run("udp", func(b *testing.B) { benchNode(b, "udp") })
 	b.Run("tcp", func(b *testing.B) { benchNode(b, "tcp") })
 	b.Run("border", func(b *testing.B) { benchNode(b, "border") })
-	b.Run("kamailio", benchKamailio)
+	b.Run("border-tcp", func(b *testing.B) { benchNode(b, "border-tcp") })
+	b.Run("kamailio", func(b *testing.B) { benchKamailio(b, "udp") })
+	b.Run("kamailio-tcp", func(b *testing.B) { benchKamailio(b, "tcp") })
+	b.Run("kamailio-border", func(b *testing.B) { benchKamailio(b, "border") })
+	b.Run("kamailio-border-tcp", func(b *testing.B) { benchKamailio(b, "border-tcp") })
 }
 
 // fixed is everything around a core: one binding, no overlay.
@@ -77,6 +83,7 @@ func benchCore(tb testing.TB, f *fixed, own ...flow.Addr) *Core {
 	c, err := New(Config{
 		OID: oid, NodeName: overlay.NodeName(nodeID(tb, 1), oid), Secret: bytes.Repeat([]byte{1}, 32), Own: own,
 		Edge: f, Sockets: f, Locator: f, Peers: noPeers{}, Logger: slog.New(slog.DiscardHandler),
+		Limits: Limits{Lookups: 4 * benchWindow, LookupsPerHost: 4 * benchWindow}, // all calls are of one host
 		// Short lives, so that a benchmark does not measure a table of all calls of the last 32 s.
 		Transactions: transaction.Options{Timers: transaction.Timers{T1: 50 * time.Millisecond}, MaxServer: 1 << 20, MaxSource: 1 << 20, MaxClient: 1 << 20},
 	})

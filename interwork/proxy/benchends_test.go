@@ -131,6 +131,14 @@ func (c *caller) send(b []byte) {
 	_ = c.p.send(b)
 }
 
+// from puts the caller outside the overlay: what its calls learn of the callee is a GRUU.
+func (c *caller) from(outside bool) *caller {
+	if outside {
+		c.outside, c.callee = true, "p2psip.example;gr=d"
+	}
+	return c
+}
+
 func (c *caller) invite() {
 	c.serial++
 	m := fmt.Appendf(nil, benchInvite, c.p.local(), c.serial, len(benchSDP), benchSDP, c.transport)
@@ -184,7 +192,8 @@ func (c *caller) calls(total int) error {
 func ends(b testing.TB, network string) (target string, begin func(proxy netip.AddrPort) *caller) {
 	var wg sync.WaitGroup
 	b.Cleanup(wg.Wait)
-	if network == "udp" || network == "border" {
+	outside := strings.HasPrefix(network, "border")
+	if !strings.HasSuffix(network, "tcp") {
 		uas := listenUDP(b)
 		b.Cleanup(func() { uas.Close() })
 		wg.Go(func() { callee(uas) })
@@ -192,10 +201,7 @@ func ends(b testing.TB, network string) (target string, begin func(proxy netip.A
 			uac := listenUDP(b)
 			b.Cleanup(func() { uac.Close() })
 			c := &caller{p: uac, transport: "UDP", callee: uas.local(), proxy: proxy}
-			if c.outside = network == "border"; c.outside {
-				c.callee = "p2psip.example;gr=d"
-			}
-			return c
+			return c.from(outside)
 		}
 	}
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -204,12 +210,14 @@ func ends(b testing.TB, network string) (target string, begin func(proxy netip.A
 	}
 	b.Cleanup(func() { ln.Close() })
 	wg.Go(func() {
-		c, err := ln.Accept()
-		if err != nil {
-			return
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			b.Cleanup(func() { c.Close() })
+			wg.Go(func() { callee(newTCPPipe(c)) })
 		}
-		defer c.Close()
-		callee(newTCPPipe(c))
 	})
 	return ln.Addr().String(), func(proxy netip.AddrPort) *caller {
 		c, err := net.Dial("tcp4", proxy.String())
@@ -217,6 +225,7 @@ func ends(b testing.TB, network string) (target string, begin func(proxy netip.A
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { c.Close() })
-		return &caller{p: newTCPPipe(c), transport: "TCP", callee: ln.Addr().String()}
+		at := &caller{p: newTCPPipe(c), transport: "TCP", callee: ln.Addr().String()}
+		return at.from(outside)
 	}
 }

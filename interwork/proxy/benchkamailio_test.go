@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -22,9 +23,10 @@ const kamailioConfig = `#!KAMAILIO
 debug=0
 log_stderror=yes
 children=1
-disable_tcp=yes
+tcp_children=1
+disable_tcp=%[4]s
 auto_aliases=no
-listen=udp:%[1]s
+listen=%[3]s:%[1]s
 loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "rr.so"
@@ -42,7 +44,7 @@ request_route {
 	if (is_method("CANCEL")) { if (t_check_trans()) { t_relay(); } exit; }
 	t_check_trans();
 	record_route();
-	$ru = "sip:bob@%[2]s";
+	$ru = "sip:bob@%[2]s;transport=%[3]s";
 	t_relay();
 }
 `
@@ -50,15 +52,19 @@ request_route {
 // turn is how many calls go through one of the two before the other has its turn.
 const turn = 2000
 
-func benchKamailio(b *testing.B) {
+func benchKamailio(b *testing.B, network string) {
 	path := phonetest.Need(b, "kamailio")
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		b.Skip("no /proc to read CPU times from")
 	}
-	target, begin := ends(b, "udp")
-	n := startNode(b, "udp", target)
-	k := startKamailio(b, path, target)
+	target, begin := ends(b, network)
+	n := startNode(b, network, target)
+	k := startKamailio(b, path, target, strings.HasSuffix(network, "tcp"))
 	ours, theirs := begin(n.addr), begin(k.addr)
+	theirs.callee = target // it hides nobody's Contact, and believes what that says of the transport
+	if strings.HasSuffix(network, "tcp") {
+		theirs.callee += ";transport=tcp"
+	}
 	var us, them time.Duration
 	measure := func(calls int) {
 		cpu, _ := n.used()
@@ -92,13 +98,17 @@ type kamailio struct {
 	pid  int
 }
 
-func startKamailio(b *testing.B, path, target string) kamailio {
+func startKamailio(b *testing.B, path, target string, tcp bool) kamailio {
+	transport, noTCP := "udp", "yes"
+	if tcp {
+		transport, noTCP = "tcp", "no"
+	}
 	spare := listenUDP(b)
 	k := kamailio{addr: netip.MustParseAddrPort(spare.local())}
 	spare.Close()
 	dir := b.TempDir()
 	config := filepath.Join(dir, "kamailio.cfg")
-	if err := os.WriteFile(config, fmt.Appendf(nil, kamailioConfig, k.addr, target), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, kamailioConfig, k.addr, target, transport, noTCP), 0o600); err != nil {
 		b.Fatal(err)
 	}
 	var said bytes.Buffer
@@ -113,6 +123,16 @@ func startKamailio(b *testing.B, path, target string) kamailio {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
+	if tcp {
+		for range 100 {
+			if c, err := net.Dial("tcp4", k.addr.String()); err == nil {
+				c.Close()
+				return k
+			}
+			time.Sleep(20 * time.Millisecond) // until then its port is closed
+		}
+		b.Fatalf("Kamailio does not listen:\n%s", said.Bytes())
+	}
 	probe := listenUDP(b)
 	defer probe.Close()
 	for range 100 {

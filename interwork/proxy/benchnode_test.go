@@ -117,10 +117,12 @@ func runNode(t *testing.T, network, target string) (netip.AddrPort, *Core) {
 	sockets := &Listeners{}
 	f := &fixed{sockets: sockets, target: Target{Q: 1000, ID: "d",
 		URI: sip.Uri{Scheme: "sip", User: "bob", Host: remote.Addr().String(), Port: int(remote.Port())}}}
-	if network == "border" {
+	switch network {
+	case "border":
 		return runBorder(t, f, sockets, remote)
-	}
-	if network == "udp" {
+	case "border-tcp":
+		return runBorderTCP(t, f, sockets, remote)
+	case "udp":
 		pc := listenUDP(t)
 		local := pc.LocalAddr().(*net.UDPAddr).AddrPort()
 		core := benchCore(t, f, flow.AddrFrom(local))
@@ -152,7 +154,7 @@ func runNode(t *testing.T, network, target string) (netip.AddrPort, *Core) {
 // TestCallsOverSockets makes the benchmark's calls, many at a time, and counts what is left of them. Over TCP the node has
 // opened the connection to the callee: what it stamps for that side has to be the port it listens at.
 func TestCallsOverSockets(t *testing.T) {
-	for _, network := range []string{"udp", "tcp", "border"} {
+	for _, network := range []string{"udp", "tcp", "border", "border-tcp"} {
 		t.Run(network, func(t *testing.T) {
 			target, begin := ends(t, network)
 			addr, core := runNode(t, network, target)
@@ -185,6 +187,35 @@ func runBorder(t *testing.T, f *fixed, sockets *Listeners, remote netip.AddrPort
 	return at, core
 }
 
+// runBorderTCP is runBorder over TCP.
+func runBorderTCP(t *testing.T, f *fixed, sockets *Listeners, remote netip.AddrPort) (netip.AddrPort, *Core) {
+	listen := func() (net.Listener, flow.Addr) {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ln, flow.AddrFrom(ln.Addr().(*net.TCPAddr).AddrPort())
+	}
+	inner, here := listen()
+	outer, at := listen()
+	core := benchCore(t, f, here)
+	core.cfg.Border = &openBorder{}
+	core.cfg.Public = []PublicAddr{{at, at}}
+	core.own = newOwn(&core.cfg)
+	t.Cleanup(core.Close)
+	s := flow.ListenTCP(inner, core.Layer(), flow.Options{})
+	t.Cleanup(func() { s.Close() })
+	sockets.AddStream(s)
+	to, err := s.Dial(context.Background(), flow.AddrFrom(remote))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.reached(to)
+	public := flow.ListenTCP(outer, core.Layer(), flow.Options{Public: true})
+	t.Cleanup(func() { public.Close() })
+	return outer.Addr().(*net.TCPAddr).AddrPort(), core
+}
+
 // openBorder lets everybody in and nobody out.
 type openBorder struct{ udp *flow.UDP }
 
@@ -198,5 +229,8 @@ func (*openBorder) Tried(Hop, error)                             {}
 func (*openBorder) Answered(flow.Flow, sip.RequestMethod, int)   {}
 func (o *openBorder) Back(e Endpoint) (flow.Flow, bool) {
 	ap, ok := e.Remote.AddrPort()
-	return o.udp.To(ap), ok
+	if !ok || o.udp == nil {
+		return nil, false
+	}
+	return o.udp.To(ap), true
 }
