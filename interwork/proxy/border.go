@@ -117,7 +117,11 @@ func (c *Core) decidePublic(r *request) way {
 // otherwise, because nobody outside can prove it.
 func (c *Core) camefrom(r *request) bool {
 	for i, v := range r.vias[:len(r.vias)-1] {
-		if branch, _ := v.Params.Get("branch"); c.branches.proves(branch, r.vias[i+1], false) {
+		below := r.vias[i+1]
+		if inside, ok := c.hidden(below); ok {
+			below = inside[0]
+		}
+		if branch, _ := v.Params.Get("branch"); c.branches.proves(branch, below, false) {
 			return true
 		}
 	}

@@ -35,6 +35,9 @@ type Config struct {
 	// side knows them.
 	Border Border
 	Public []PublicAddr
+	// ShowVias has a proxy peer show the public side the Vias of requests that leave, with the names of nodes and the addresses
+	// of phones, for who looks for a fault.
+	ShowVias bool
 	// Proxies finds the proxy peers of others, for a node that is none. Without Border, Proxies and Outbound a request for
 	// another domain gets 404.
 	Proxies ProxyPeers

@@ -25,6 +25,7 @@ type Core struct {
 	own      own
 	tokens   tokens
 	branches branches
+	hider    hider
 	searches searches
 	outbox   *outbox[overlay.NodeID, flow.Flow] // streams to nodes
 	hops     *outbox[Hop, flow.Flow]            // connections to places outside
@@ -58,6 +59,7 @@ func New(cfg Config) (*Core, error) {
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, self: self, own: newOwn(&cfg),
 		tokens:   tokens{key: deriveMAC(cfg.Secret, "flow token")},
 		branches: newBranches(cfg.Secret, cfg.Random),
+		hider:    newHider(cfg.Secret),
 	}
 	c.searches = searches{max: c.limits.Lookups, source: make(map[string]int)}
 	l := c.limits

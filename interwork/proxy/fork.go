@@ -139,6 +139,7 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 	if !message.PopVia(res) || res.Via() == nil { // step 3; a response that was for us alone has nowhere to go
 		return
 	}
+	x.c.restore(res)
 	if x.r.line != nil {
 		x.r.line.Undress(res)
 	}

@@ -41,9 +41,16 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 		routed = true
 	}
 	hops, wide := false, breadth == 0
+	hides, hidden := c.hides(r, out), false
 	for _, h := range r.req.Headers() {
 		if _, ok := h.(*sip.ViaHeader); ok {
-			fwd.AppendHeader(h)
+			switch {
+			case !hides:
+				fwd.AppendHeader(h)
+			case !hidden:
+				fwd.AppendHeader(c.hide(r.vias))
+				hidden = true
+			}
 			continue
 		}
 		if !stamped {

@@ -153,6 +153,7 @@ func (c *Core) HandleResponse(f flow.Flow, res *sip.Response) {
 	if !message.PopVia(res) {
 		return
 	}
+	c.restore(res)
 	below := res.Via()
 	public := false
 	if below == nil || !c.branches.proves(branch, below, false) {

@@ -307,7 +307,8 @@ func (l *traceLog) follows(t *testing.T, steps ...string) (messages []string) {
 	return messages
 }
 
-// crossing checks every message that was exchanged with the public side: no address of ours in Record-Route or Contact.
+// crossing checks every message that was exchanged with the public side: no address of ours in Record-Route or Contact, no
+// name of a node in Via.
 func (l *traceLog) crossing(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
@@ -322,6 +323,7 @@ func (l *traceLog) crossing(t *testing.T) {
 			switch {
 			case name == "Record-Route" && !strings.Contains(value, "<sip:p2psip.example;lr>") && !strings.Contains(value, "127.0.0.1"),
 				(name == "Record-Route" || name == "Contact") && (strings.Contains(value, "127.0.0.3") || strings.Contains(value, ".p2psip.example")),
+				name == "Via" && strings.Contains(value, ".p2psip.example"),
 				name == "Contact" && !strings.Contains(value, "@p2psip.example"):
 				t.Errorf("%s shows %s", e.text, line)
 			}
