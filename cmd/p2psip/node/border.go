@@ -37,6 +37,8 @@ type ProxyPeer struct {
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Capacity uint32
 	Limits   proxypeer.Limits
+	// ShowVias has the public side see the names of nodes and the addresses of phones in Via; for who looks for a fault.
+	ShowVias bool
 }
 
 // close closes sockets that nobody has taken over.
@@ -159,7 +161,7 @@ func (n *Node) openBorder(oid overlay.ID, core *proxy.Config) error {
 		return err
 	}
 	n.border = b
-	core.Border, core.Public = b, b.Public()
+	core.Border, core.Public, core.ShowVias = b, b.Public(), c.ShowVias
 	return nil
 }
 

@@ -31,7 +31,6 @@ type foreignOverlay struct {
 	pp, node *Node
 	phone    *phone.Phone
 	log      *traceLog
-	got      seen
 }
 
 func newForeignOverlay(t *testing.T, id, user string, at netip.AddrPort, dns string) *foreignOverlay {
