@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// readvertise is the pause between two advertisements: soon enough that one of them may fail.
-	readvertise = AdvertLifetime * 45 / 100
+	// readvertise is the pause between two advertisements: soon enough that two of them may fail, and less than aliveFor, so
+	// that nobody has to ask a node that is there whether it is. With 45 % of the lifetime those questions made early
+	// advertisers the busiest nodes (BENCHMARKS.md, the hot key).
+	readvertise = AdvertLifetime * 30 / 100
 	// keepHolders is how long a node writes to the same nodes without looking whether others are nearer now.
 	keepHolders = 20 * time.Minute
 	// offerKeys is how many keys a node that offers a role writes under at a time, offerWriters to how many nodes for each.
