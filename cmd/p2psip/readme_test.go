@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +38,8 @@ func shellBlocks(t *testing.T) (blocks [][]string, readme string) {
 	return blocks, string(b)
 }
 
+var portInCommand = regexp.MustCompile(`(:|/tcp/)[0-9]+\b`)
+
 // TestReadme does what the README tells the reader to do, in that order. Only the ports are others, those the README names
 // may be in use.
 func TestReadme(t *testing.T) {
@@ -51,10 +54,13 @@ func TestReadme(t *testing.T) {
 		ports[p] = freePort(t)
 	}
 	edit := func(s string) string {
-		for from, to := range ports {
-			s = strings.ReplaceAll(s, ":"+from, ":"+to)
-			s = strings.ReplaceAll(s, "/tcp/"+from, "/tcp/"+to)
-		}
+		s = portInCommand.ReplaceAllStringFunc(s, func(at string) string { // at once: a port given may begin with one of those
+			i := strings.LastIndexAny(at, ":/") + 1
+			if to, ok := ports[at[i:]]; ok {
+				return at[:i] + to
+			}
+			return at
+		})
 		s = strings.ReplaceAll(s, "go run ", "go run -C "+root+" ")
 		return strings.ReplaceAll(s, "go build -o p2psip", "go build -C "+root+" -o "+dir+"/p2psip")
 	}
