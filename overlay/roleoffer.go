@@ -33,6 +33,10 @@ const (
 	withdrawTime = 3 * time.Second
 )
 
+// settling are the pauses between the first advertisements, each of which looks anew for the nodes to write to: who has just
+// come, perhaps among the first of an overlay, does not know yet who will be near the keys in a minute.
+var settling = []time.Duration{5 * time.Second, 20 * time.Second, time.Minute}
+
 // Offering keeps this node advertised in a role.
 type Offering struct {
 	r        *roles
@@ -143,12 +147,18 @@ func (f *Offering) keep() {
 	o, ctx := f.r.o, f.ctx
 	defer f.cancel()
 	retry := o.timing.RetryMin
+	early := settling
 	for ctx.Err() == nil {
 		stored, err := f.advertise(ctx)
 		wait := readvertise
-		if err != nil {
+		switch {
+		case err != nil:
 			wait, retry = retry, min(2*retry, o.timing.RetryMax)
-		} else {
+		case len(early) > 0:
+			wait, early = early[0], early[1:]
+			f.lookAnew()
+			fallthrough
+		default:
 			retry = o.timing.RetryMin
 		}
 		f.mu.Lock()
@@ -167,6 +177,17 @@ func (f *Offering) keep() {
 		case <-ctx.Done():
 		}
 		t.Stop()
+	}
+}
+
+// lookAnew has the next advertisement search for the nodes to write to. Those written to so far stay known until then, for a
+// withdrawal.
+func (f *Offering) lookAnew() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k, h := range f.holders {
+		h.until = time.Time{}
+		f.holders[k] = h
 	}
 }
 
