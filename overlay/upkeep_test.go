@@ -74,7 +74,11 @@ func (v *town) add(key crypto.PrivKey) *overlay.Peer {
 		v.t.Fatal(err)
 	}
 	i := len(v.peers)
-	cred, err := v.auth.Issue(id, []overlay.AOR{v.aor(i)}, nil, 100*time.Hour, time.Now())
+	var roles []overlay.Role
+	if i == 0 {
+		roles = []overlay.Role{overlay.RoleProxy}
+	}
+	cred, err := v.auth.Issue(id, []overlay.AOR{v.aor(i)}, roles, 100*time.Hour, time.Now())
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -267,6 +271,31 @@ func TestUpkeepParts(t *testing.T) {
 				if rec, _, err := lookup(t, p, v.aor(u)); err != nil || len(rec.Live(time.Now())) != 1 {
 					t.Errorf("node %d does not find user%d: %v", i, u, err)
 				}
+			}
+		}
+	})
+}
+
+// TestOfferBeforeOthersCome: who offers a role when the overlay has hardly begun is found by those who come a moment later.
+func TestOfferBeforeOthersCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newTown(t, 2)
+		defer v.close()
+		f, err := v.peers[0].Offer(overlay.RoleProxy, func() overlay.Offer {
+			return overlay.Offer{Services: []string{"sip:192.0.2.1:5060;transport=udp"}, Capacity: 1}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		time.Sleep(time.Second)
+		for i := 2; i < 60; i++ {
+			v.add(v.key(i))
+		}
+		time.Sleep(45 * time.Second)
+		for i, p := range v.peers[2:] {
+			if got, err := p.Find(t.Context(), overlay.RoleProxy, 1); err != nil || len(got) != 1 {
+				t.Errorf("node %d finds %d, %v", i+2, len(got), err)
 			}
 		}
 	})
