@@ -39,6 +39,7 @@ type roleCache struct {
 	mu      sync.Mutex
 	m       map[NodeID]*offerer // guarded by mu
 	due     time.Time           // guarded by mu: when to search again
+	empty   int                 // guarded by mu: searches in a row that found nobody
 	used    time.Time           // guarded by mu: when somebody last asked
 	running *fetch              // guarded by mu: the search under way
 	keeping bool                // guarded by mu: upkeep runs
@@ -226,8 +227,12 @@ func (c *roleCache) keep() {
 			c.mu.Unlock()
 			return
 		}
-		f := c.start(false)
-		wait := max(c.due.Sub(now), minRenewal)
+		next := c.due.Add(c.patience())
+		f := c.running
+		if f == nil && !now.Before(next) {
+			f = c.start(false)
+		}
+		wait := max(next.Sub(now), minRenewal)
 		c.mu.Unlock()
 		if f == nil {
 			sleep(c.r.o.ctx, wait)
@@ -239,6 +244,15 @@ func (c *roleCache) keep() {
 		case <-c.r.o.ctx.Done():
 		}
 	}
+}
+
+// patience is how long, beyond the time when a search may begin, the cache waits to renew itself where nobody offers the role: an
+// overlay may have none for years. Whoever asks is not held up by it. c.mu is held.
+func (c *roleCache) patience() time.Duration {
+	if c.empty == 0 {
+		return 0
+	}
+	return min(emptyFor<<min(c.empty, 10), maxEmpty)
 }
 
 // start gives the search under way. If there is none, it starts one if it is time for it or force is set; otherwise it gives

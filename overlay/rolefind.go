@@ -24,6 +24,8 @@ const (
 	wanderEvery = 4
 	// emptyFor is the pause after a search that found nobody.
 	emptyFor = 10 * time.Second
+	// maxEmpty is the longest pause between searches that nobody has asked for, while all of them find nobody.
+	maxEmpty = 10 * time.Minute
 )
 
 // whereabouts is what a node has learnt about where a role is found.
@@ -71,9 +73,10 @@ func (c *roleCache) fetch(f *fetch) {
 		c.where = whereabouts{}
 	}
 	if found > 0 {
-		c.due = now.Add(o.random.jitter(freshFor))
+		c.due, c.empty = now.Add(o.random.jitter(freshFor)), 0
 	} else {
 		c.due = now.Add(o.random.jitter(emptyFor))
+		c.empty++
 		f.err = c.nobody(complete)
 	}
 	c.running = nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -297,6 +298,25 @@ func TestOfferBeforeOthersCome(t *testing.T) {
 			if got, err := p.Find(t.Context(), overlay.RoleProxy, 1); err != nil || len(got) != 1 {
 				t.Errorf("node %d finds %d, %v", i+2, len(got), err)
 			}
+		}
+	})
+}
+
+// TestNoRoleIsCheap: in an overlay where nobody offers a role, having looked for it once does not keep a node busy.
+func TestNoRoleIsCheap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newTown(t, 30)
+		defer v.close()
+		p := v.peers[9]
+		if _, err := p.Find(t.Context(), overlay.RoleProxy, 1); !errors.Is(err, overlay.ErrNoRole) {
+			t.Fatal(err)
+		}
+		before := p.Status().Requests
+		time.Sleep(9 * time.Minute)
+		if n := p.Status().Requests - before; n > 300 {
+			t.Errorf("%d requests in nine minutes", n)
+		} else {
+			t.Logf("%d requests", n)
 		}
 	})
 }
