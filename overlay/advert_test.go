@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,19 +20,24 @@ type market struct {
 	t     testing.TB
 	auth  *Authority
 	doc   *Document
-	clock time.Time
+	clock atomic.Int64 // nanoseconds since 1970
 	v     *advertVerifier
 }
 
+func (m *market) now() time.Time { return time.Unix(0, m.clock.Load()).UTC() }
+
+func (m *market) pass(d time.Duration) { m.clock.Add(int64(d)) }
+
 func newMarket(t testing.TB) *market {
 	t.Helper()
-	m := &market{t: t, clock: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)}
+	m := &market{t: t}
+	m.clock.Store(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC).UnixNano())
 	var err error
-	if m.auth, err = NewAuthority(DocumentOptions{ID: "p2psip.example"}, m.clock); err != nil {
+	if m.auth, err = NewAuthority(DocumentOptions{ID: "p2psip.example"}, m.now()); err != nil {
 		t.Fatal(err)
 	}
 	m.doc = m.auth.Document()
-	m.v = newAdvertVerifier(newVerifier(m.doc, func() time.Time { return m.clock }))
+	m.v = newAdvertVerifier(newVerifier(m.doc, m.now))
 	return m
 }
 
@@ -57,7 +63,7 @@ func (m *market) seller(roles ...Role) *seller {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if s.cred, err = m.auth.Issue(s.node, []AOR{bob}, roles, 30*24*time.Hour, m.clock); err != nil {
+	if s.cred, err = m.auth.Issue(s.node, []AOR{bob}, roles, 30*24*time.Hour, m.now()); err != nil {
 		m.t.Fatal(err)
 	}
 	return s
@@ -67,7 +73,7 @@ func (m *market) seller(roles ...Role) *seller {
 func (s *seller) advert(r Role) Advert {
 	return Advert{
 		Role: r, Addrs: []string{"/ip4/192.0.2.1/tcp/5080"}, Offer: Offer{Services: []string{wellKnownScheme[r] + ":192.0.2.1:5060;transport=udp"}, Capacity: 10, Load: 250},
-		Sequence: uint64(s.m.clock.UnixMilli()), Expires: s.m.clock.Add(AdvertLifetime),
+		Sequence: uint64(s.m.now().UnixMilli()), Expires: s.m.now().Add(AdvertLifetime),
 	}
 }
 
@@ -121,7 +127,7 @@ func TestAdvertReadsAsWritten(t *testing.T) {
 	set := s.says(RoleProxy, false)
 	a := set[0]
 	if a.Role != RoleProxy || a.Node != s.node || a.Addrs[0] != want.Addrs[0] || a.Services[0] != want.Services[0] || a.Capacity != 10 ||
-		a.Load != 250 || a.Sequence != want.Sequence || !a.Expires.Equal(want.Expires) || !a.Issued.Equal(m.clock) || a.level != 3 || a.withdrawn {
+		a.Load != 250 || a.Sequence != want.Sequence || !a.Expires.Equal(want.Expires) || !a.Issued.Equal(m.now()) || a.level != 3 || a.withdrawn {
 		t.Fatalf("%+v", a)
 	}
 	again, err := set.encode()
@@ -193,7 +199,7 @@ func TestAdvertRefused(t *testing.T) {
 		t.Errorf("a large set: %v", err)
 	}
 	// What was verified once expires all the same.
-	m.clock = m.clock.Add(AdvertLifetime)
+	m.pass(AdvertLifetime)
 	if _, err := m.v.set(good, false); !errors.Is(err, ErrExpired) {
 		t.Errorf("remembered for too long: %v", err)
 	}
@@ -206,7 +212,7 @@ func TestAdvertDoesNotOutliveItsCredential(t *testing.T) {
 	m := newMarket(t)
 	s := m.seller(RoleProxy)
 	var err error
-	if s.cred, err = m.auth.Issue(s.node, s.cred.users, []Role{RoleProxy}, 5*time.Minute, m.clock); err != nil {
+	if s.cred, err = m.auth.Issue(s.node, s.cred.users, []Role{RoleProxy}, 5*time.Minute, m.now()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.v.set(s.sign(s.advert(RoleProxy), false), false); !errors.Is(err, ErrBadAdvert) || !strings.Contains(err.Error(), "outlives") {
@@ -229,11 +235,11 @@ func TestMergeAdverts(t *testing.T) {
 	all := m.crowd(40)
 	s := m.seller(RoleProxy)
 	first := s.says(RoleProxy, false)
-	m.clock = m.clock.Add(time.Second)
+	m.pass(time.Second)
 	gone := s.says(RoleProxy, true)
 	merge := func(list []adverts) (out adverts) {
 		for _, a := range list {
-			out = mergeAdverts(k, out, a, m.clock)
+			out = mergeAdverts(k, out, a, m.now())
 		}
 		return out
 	}
@@ -244,30 +250,30 @@ func TestMergeAdverts(t *testing.T) {
 	for range 20 {
 		d.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		half := d.IntN(len(all))
-		if got := mergeAdverts(k, merge(all[half:]), merge(all[:half]), m.clock); !got.equal(want) {
+		if got := mergeAdverts(k, merge(all[half:]), merge(all[:half]), m.now()); !got.equal(want) {
 			t.Fatal("the order decides what is kept")
 		}
 	}
-	if got := mergeAdverts(k, first, gone, m.clock); len(got) != 1 || !got[0].withdrawn {
+	if got := mergeAdverts(k, first, gone, m.now()); len(got) != 1 || !got[0].withdrawn {
 		t.Fatal("the tombstone does not replace the advertisement")
 	}
-	if got := mergeAdverts(k, gone, first, m.clock); len(got) != 1 || !got[0].withdrawn {
+	if got := mergeAdverts(k, gone, first, m.now()); len(got) != 1 || !got[0].withdrawn {
 		t.Fatal("a replay replaces the tombstone")
 	}
-	if mergeAdverts(k, want, gone, m.clock).find(s.node) != nil {
+	if mergeAdverts(k, want, gone, m.now()).find(s.node) != nil {
 		t.Fatal("a tombstone keeps out somebody who offers")
 	}
 	// In another shard, and in another hour, others stay.
-	if mergeAdverts(roleKey{role: RoleProxy, level: 2, index: 2}, nil, merge(all), m.clock).equal(want) && len(all) > MaxAdverts {
+	if mergeAdverts(roleKey{role: RoleProxy, level: 2, index: 2}, nil, merge(all), m.now()).equal(want) && len(all) > MaxAdverts {
 		other := adverts(nil)
 		for _, a := range all {
-			other = mergeAdverts(roleKey{role: RoleProxy, level: 2, index: 2}, other, a, m.clock)
+			other = mergeAdverts(roleKey{role: RoleProxy, level: 2, index: 2}, other, a, m.now())
 		}
 		if other.equal(want) {
 			t.Fatal("the same nodes stay everywhere")
 		}
 	}
-	if placeOf("sip:x", s.node, m.clock) == placeOf("sip:x", s.node, m.clock.Add(turnOfPlaces)) {
+	if placeOf("sip:x", s.node, m.now()) == placeOf("sip:x", s.node, m.now().Add(turnOfPlaces)) {
 		t.Fatal("a place is kept for ever")
 	}
 }
@@ -278,11 +284,11 @@ func TestMergeAdvertsPrefersTheRenewed(t *testing.T) {
 	k := roleKey{role: RoleProxy}
 	var old adverts
 	for _, a := range m.crowd(MaxAdverts) {
-		old = mergeAdverts(k, old, a, m.clock)
+		old = mergeAdverts(k, old, a, m.now())
 	}
-	m.clock = m.clock.Add(AdvertLifetime - overdue + time.Second)
+	m.pass(AdvertLifetime - overdue + time.Second)
 	late := m.seller(RoleProxy).says(RoleProxy, false)
-	if got := mergeAdverts(k, old, late, m.clock); got.find(late[0].Node) == nil {
+	if got := mergeAdverts(k, old, late, m.now()); got.find(late[0].Node) == nil {
 		t.Fatal("a fresh one does not get in among sixteen overdue ones")
 	}
 }
@@ -297,7 +303,7 @@ func TestFloodingGainsNothing(t *testing.T) {
 		k := roleKey{role: RoleProxy, level: level, index: i}
 		var set adverts
 		for _, a := range all { // here everybody floods
-			set = mergeAdverts(k, set, a, m.clock)
+			set = mergeAdverts(k, set, a, m.now())
 		}
 		for _, a := range set {
 			in[a.Node]++
@@ -318,11 +324,11 @@ func TestFloodingGainsNothing(t *testing.T) {
 		for _, a := range all[1:] {
 			for _, best := range shards(RoleProxy, level, a[0].place, 1<<level*MaxAdverts*2/len(all)) {
 				if best == k {
-					set = mergeAdverts(k, set, a, m.clock)
+					set = mergeAdverts(k, set, a, m.now())
 				}
 			}
 		}
-		if len(set) == MaxAdverts && mergeAdverts(k, set, flooder, m.clock).find(flooder[0].Node) == nil {
+		if len(set) == MaxAdverts && mergeAdverts(k, set, flooder, m.now()).find(flooder[0].Node) == nil {
 			beaten++
 		}
 	}
@@ -340,8 +346,8 @@ func TestEstimateOfAdvertisers(t *testing.T) {
 		for range rounds {
 			var set adverts
 			for range n {
-				a := &advert{Advert: Advert{Role: RoleProxy, Node: NodeID(fmt.Sprint(rand.Uint64())), Expires: m.clock.Add(time.Hour)}, place: rand.Uint64()}
-				set = mergeAdverts(k, set, adverts{a}, m.clock)
+				a := &advert{Advert: Advert{Role: RoleProxy, Node: NodeID(fmt.Sprint(rand.Uint64())), Expires: m.now().Add(time.Hour)}, place: rand.Uint64()}
+				set = mergeAdverts(k, set, adverts{a}, m.now())
 			}
 			sum += set.advertisers(k)
 		}

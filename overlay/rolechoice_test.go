@@ -12,8 +12,8 @@ func chooser(t *testing.T) (*roles, *market) {
 	SilenceLibraries()
 	m := newMarket(t)
 	s := m.seller()
-	m.clock = time.Now()
-	o, err := Start(Config{Key: s.key, Document: m.doc, Credential: s.cred, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Random: rand.NewPCG(1, 2), Now: func() time.Time { return m.clock }})
+	m.clock.Store(time.Now().UnixNano())
+	o, err := Start(Config{Key: s.key, Document: m.doc, Credential: s.cred, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Random: rand.NewPCG(1, 2), Now: m.now})
 	if err != nil {
 		t.Skip(err)
 	}
@@ -62,7 +62,7 @@ func TestChoice(t *testing.T) {
 		t.Errorf("who claims to carry everything gets %d of 4000", n["liar"])
 	}
 	// Who was heard lately comes before who would have to be asked.
-	far.heard = m.clock.Add(-time.Minute)
+	far.heard = m.now().Add(-time.Minute)
 	if n := first(r, []*offerer{near, far}); n["near"] > 0 {
 		t.Errorf("asked without need: %v", n)
 	}
@@ -95,15 +95,15 @@ func TestFailedIsKeptOutLongerEachTime(t *testing.T) {
 	c.add(s.says(RoleProxy, false))
 	out := func() time.Duration {
 		c.failed(s.node)
-		begin := m.clock
+		begin := m.now()
 		for c.size() == 0 {
-			m.clock = m.clock.Add(time.Second)
-			if m.clock.Sub(begin) > AdvertLifetime {
+			m.pass(time.Second)
+			if m.now().Sub(begin) > AdvertLifetime {
 				t.Fatal("it never comes back")
 			}
 			c.add(s.says(RoleProxy, false))
 		}
-		return m.clock.Sub(begin)
+		return m.now().Sub(begin)
 	}
 	if a, b := out(), out(); a < failedFor || b < 2*a-time.Second {
 		t.Errorf("kept out for %v, then for %v", a, b)
@@ -115,7 +115,7 @@ func TestCacheIsBounded(t *testing.T) {
 	c := r.caches[RoleProxy]
 	for range 3 * maxCached {
 		c.add(m.seller(RoleProxy).says(RoleProxy, false))
-		m.clock = m.clock.Add(time.Second)
+		m.pass(time.Second)
 	}
 	if len(c.m) > maxCached {
 		t.Errorf("%d nodes are remembered", len(c.m))
@@ -123,7 +123,7 @@ func TestCacheIsBounded(t *testing.T) {
 	s := m.seller(RoleProxy)
 	for range maxKnownAdverts {
 		s.says(RoleProxy, false)
-		m.clock = m.clock.Add(time.Millisecond)
+		m.pass(time.Millisecond)
 	}
 	if len(m.v.known) > maxKnownAdverts {
 		t.Errorf("%d advertisements are remembered", len(m.v.known))

@@ -77,7 +77,7 @@ func TestRoleStore(t *testing.T) {
 	if err := s.put(key, first); !errors.Is(err, ErrStale) {
 		t.Fatalf("a replay: %v", err)
 	}
-	m.clock = m.clock.Add(time.Minute)
+	m.pass(time.Minute)
 	if err := s.put(key, a.says(RoleProxy, true)); err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +99,11 @@ func TestRoleStore(t *testing.T) {
 			t.Errorf("under %s: %v", name, err)
 		}
 	}
-	m.clock = m.clock.Add(AdvertLifetime - 30*time.Second)
+	m.pass(AdvertLifetime - 30*time.Second)
 	if got := s.under(k); len(got) != 1 || !got[0].withdrawn {
 		t.Fatalf("what has expired is given out: %v", got)
 	}
-	m.clock = m.clock.Add(time.Hour)
+	m.pass(time.Hour)
 	s.sweep()
 	if keys, bytes := s.size(); keys != 0 || bytes != 0 || len(s.keys) != 0 {
 		t.Fatalf("%d keys, %d bytes, %d signers are left", keys, bytes, len(s.keys))
@@ -171,7 +171,7 @@ func TestRoleValidatorSelects(t *testing.T) {
 	key := RoleKey(RoleProxy, m.doc.ID, 3, 2)
 	a := m.seller(RoleProxy)
 	old := a.sign(a.advert(RoleProxy), false)
-	m.clock = m.clock.Add(time.Second)
+	m.pass(time.Second)
 	young := a.sign(a.advert(RoleProxy), false)
 	if err := v.Validate(key, young); err != nil {
 		t.Fatal(err)

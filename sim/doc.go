@@ -45,4 +45,11 @@
 // overlay.Start and everything below it runs unmodified: kad-dht, its messages, signatures, the store. The libp2p host is
 // the light one of sim/network; calibrate_test.go holds it against real hosts. A node that is killed is silenced first and
 // then closed, so that nobody hears of it.
+//
+// # Hostile nodes
+//
+// hostile.go turns a share of the nodes against the others: the production code over the same host, whose answers to the
+// DHT's requests are changed (hostile_answer.go), records and advertisements forged (hostile_record.go, hostile_advert.go).
+// Only what honest users do is measured, and every record that a lookup hands out is held against what its owner has
+// registered. WithHostile makes the scenarios of a sweep over the share.
 package sim
