@@ -107,12 +107,15 @@ func (r *run) growing() {
 		now := r.instant()
 		runtime.GC()
 		heap, _, _ := memory()
-		r.stretches = append(r.stretches, stretch{
+		s := stretch{
 			from: last.at, to: now.at,
 			nodes:    int(math.Round(math.Sqrt(float64(last.up) * float64(now.up)))),
 			nodeTime: now.upFor - last.upFor, messages: now.messages - last.messages, bytes: now.bytes - last.bytes,
 			heap: heap / uint64(max(1, now.up)),
-		})
+		}
+		r.mu.Lock()
+		r.stretches = append(r.stretches, s)
+		r.mu.Unlock()
 		last = now
 	}
 }

@@ -113,7 +113,7 @@ type run struct {
 	users []*user
 
 	hostile   *hostility // nil: all are honest
-	stretches []stretch  // of growth
+	stretches []stretch  // guarded by mu: of growth
 	calls     *calls     // nil: users have no phones
 	border    *border    // nil: there is no public side
 	byID      map[peer.ID]*node
