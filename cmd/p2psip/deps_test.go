@@ -19,6 +19,8 @@ var allowed = map[string][]string{
 	"interwork":                             {"overlay"},
 	"interwork/message":                     {},
 	"interwork/authparam":                   {},
+	"interwork/media/sdp":                   {},
+	"interwork/media":                       {"interwork/media/sdp", "overlay"}, // sound passes here; who is called is not its matter
 	"interwork/flow":                        {"interwork/message"},
 	"interwork/transaction":                 {"interwork/flow", "interwork/message"},
 	"interwork/transaction/transactiontest": {"interwork/flow", "interwork/message"},
