@@ -89,12 +89,30 @@ func (s *Stream) Close() error {
 	return err
 }
 
-// SIPProtocol gives the protocol identifier of SIP between the nodes of this overlay.
-func (o *Peer) sipProtocol() protocol.ID { return protocol.ID(o.doc.protocolPrefix() + "/sip/1.0.0") }
+// Service says what a stream carries: it is the last part of the protocol identifier, behind the overlay's prefix.
+type Service string
 
-// OpenStream opens a SIP stream to a node. addrs are multiaddrs from its record; without any, the overlay is asked where
-// the node is. The context bounds all of it.
+// The services between members.
+const (
+	ServiceSIP   Service = "sip/1.0.0"        // SIP messages
+	ServiceTURN  Service = "turn/1.0.0"       // credentials for a relay peer; package relaypeer/credential
+	ServiceReach Service = "turn-reach/1.0.0" // may others reach this address? package relaypeer
+	ServiceMedia Service = "media/1.0.0"      // repair of media under way
+)
+
+// protocol gives the protocol identifier of a service among the nodes of this overlay.
+func (o *Peer) protocol(s Service) protocol.ID {
+	return protocol.ID(o.doc.protocolPrefix() + "/" + string(s))
+}
+
+// OpenStream opens a SIP stream to a node, see OpenService.
 func (o *Peer) OpenStream(ctx context.Context, n NodeID, addrs []string) (*Stream, error) {
+	return o.OpenService(ctx, ServiceSIP, n, addrs)
+}
+
+// OpenService opens a stream to a node. addrs are multiaddrs from its record or advertisement; without any, the overlay is
+// asked where the node is. The context bounds all of it.
+func (o *Peer) OpenService(ctx context.Context, service Service, n NodeID, addrs []string) (*Stream, error) {
 	if n == o.host.ID() {
 		return nil, errors.New("a node has no stream to itself")
 	}
@@ -103,7 +121,7 @@ func (o *Peer) OpenStream(ctx context.Context, n NodeID, addrs []string) (*Strea
 			return nil, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)
 		}
 	}
-	st, err := o.host.NewStream(ctx, n, o.sipProtocol())
+	st, err := o.host.NewStream(ctx, n, o.protocol(service))
 	if err != nil {
 		return nil, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)
 	}
@@ -164,14 +182,17 @@ func (o *Peer) findNode(ctx context.Context, n NodeID) ([]multiaddr.Multiaddr, e
 	return found, nil
 }
 
-// HandleStreams has f called with every stream that another member opens; f must not block. A stranger without a valid
-// credential does not get that far. nil ends it.
-func (o *Peer) HandleStreams(f func(*Stream)) {
+// HandleStreams has f called with every SIP stream that another member opens, see HandleService.
+func (o *Peer) HandleStreams(f func(*Stream)) { o.HandleService(ServiceSIP, f) }
+
+// HandleService has f called with every stream for a service that another member opens. Each call has a goroutine of its own,
+// which nobody else waits for; f closes the stream. A stranger without a valid credential does not get that far. nil ends it.
+func (o *Peer) HandleService(service Service, f func(*Stream)) {
 	if f == nil {
-		o.host.RemoveStreamHandler(o.sipProtocol())
+		o.host.RemoveStreamHandler(o.protocol(service))
 		return
 	}
-	o.host.SetStreamHandler(o.sipProtocol(), func(st network.Stream) {
+	o.host.SetStreamHandler(o.protocol(service), func(st network.Stream) {
 		s := &Stream{Stream: st, Member: &Member{Node: st.Conn().RemotePeer()}}
 		s.greet = func() error { return nil }
 		if err := o.readHello(s); err != nil {
