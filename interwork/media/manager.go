@@ -23,6 +23,9 @@ func New(cfg Config) (*Manager, error) {
 // UPDATE, PRACK), in the order in which they pass. nil: its bodies pass untouched.
 func (m *Manager) Open(d Dialog) Exchange { return nil }
 
+// Find gives the exchange that an ACK belongs to, or a response whose transaction has ended; nil where there is none.
+func (m *Manager) Find(d Dialog) Exchange { return nil }
+
 // End says that a dialog is over: BYE was answered, or the INVITE failed. Unknown dialogs are ignored.
 func (m *Manager) End(callID, fromTag, toTag string) {}
 

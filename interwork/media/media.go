@@ -9,42 +9,36 @@ import (
 	"p2psip/overlay"
 )
 
-// Dialog says which call, and which branch of it, the bodies of an Exchange belong to.
+// Dialog says what a request, and its dialog, is to the node beside the phone. It is what proxy.MediaDialog says.
 type Dialog struct {
-	CallID, FromTag string
-	ToTag           string // "" where the request begins the dialog
-	Branch          string // tells the branches of one request apart; constant for the life of the branch
+	CallID, FromTag, ToTag string // as in the request; ToTag is "" where it begins a dialog
+	Method                 string // INVITE, UPDATE or PRACK
+	CSeq                   uint32
+	FromPhone              bool   // the request travels from the phone
+	Transaction            string // the same for all copies of one request that this node sends on
 
 	Phone     netip.Addr // the host that signals for the phone; its sound may come from there
 	PhoneHost netip.Addr // the address of this node as that phone knows it
 	PhoneTLS  bool       // the phone signals over TLS, so keys in its descriptions (SDES) are not read on the way
 	ICE       bool       // the phone registered with +sip.ice (RFC 5768): it is called with an ICE offer untouched
-	FromPhone bool       // the request travels from the phone
 
 	Outside bool           // the far side is outside the overlay
-	Node    overlay.NodeID // else the node there
+	Node    overlay.NodeID // the node of the far side, or where Outside the proxy peer in between
 
 	From, To string // for the status
 }
 
-// Content is what the header of a message says about its body.
-type Content struct {
-	Type     string // Content-Type with its parameters
-	Encoding string // Content-Encoding; anything but "" and "identity" is refused with 415
-}
-
-// Exchange is one transaction of a dialog whose bodies pass through this node. Its methods may be called by any goroutine,
-// one at a time. The same input gives the same output, so retransmissions need no special care.
+// Exchange is one copy of a request with its responses; at most one answer counts. It is proxy.MediaExchange, which says more.
 type Exchange interface {
-	// Request gives the body of the request to send on. now is false when candidates have to be gathered first: ready is then
-	// called once, later, on another goroutine and under no lock, at the latest after GatherTimeout. An error that is a *Refusal says
-	// what to answer.
-	Request(h Content, body []byte, ready func(out []byte, err error)) (out []byte, now bool, err error)
-	// Response gives the body of a response with this status and To tag. It does not block.
-	Response(status int, toTag string, h Content, body []byte) ([]byte, error)
-	// Ack gives the body of the ACK of a 2xx.
-	Ack(toTag string, h Content, body []byte) ([]byte, error)
-	// Close says that this branch has ended without a session: failed, cancelled or lost. After a 2xx it does nothing.
+	// Request gives the description to send on for that of the request; nil in, where the request has none. now is false when
+	// candidates have to be gathered first: ready is then called once, on another goroutine and under no lock, at the latest
+	// after GatherTimeout. An error that is a *Refusal says what to answer.
+	Request(sdp []byte, ready func(out []byte, err error)) (out []byte, now bool, err error)
+	// Response gives the description to send on for that of a response above 100 and below 300, nil in where it has none.
+	Response(status int, toTag string, reliable bool, sdp []byte) (out []byte, err error)
+	// Ack does the same for the ACK of a 2xx, and its repetitions.
+	Ack(toTag string, sdp []byte) (out []byte, err error)
+	// Close says that no 2xx comes of this copy. What it changed in a session that goes on is taken back.
 	Close()
 }
 
@@ -56,6 +50,9 @@ type Refusal struct {
 
 // Error says what was refused and with which status.
 func (r *Refusal) Error() string { return strconv.Itoa(r.Status) + ": " + r.Reason }
+
+// SIPStatus is the status to answer with.
+func (r *Refusal) SIPStatus() int { return r.Status }
 
 // Relays gives allocations at relay peers.
 type Relays interface {
