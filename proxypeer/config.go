@@ -60,6 +60,8 @@ type Policy interface {
 	Outbound(ctx context.Context, uri sip.Uri, req *sip.Request) (Way, error)
 	// Inbound judges a request from the public side for a user of the overlay.
 	Inbound(ctx context.Context, f flow.Flow, req *sip.Request) error
+	// Returned hears of a member's request that comes back from the public side, which nobody judges a second time.
+	Returned(req *sip.Request)
 }
 
 // Way is how a request leaves.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,6 +107,12 @@ func (p *Peer) Close() error {
 func (p *Peer) Enter(ctx context.Context, f flow.Flow, req *sip.Request) error {
 	p.stats.entered.Add(1)
 	if p.cfg.Policy == nil {
+		return nil
+	}
+	if from, to := req.From(), req.To(); from != nil && to != nil && strings.EqualFold(from.Address.Host, string(p.cfg.OID)) && !to.Params.Has("tag") {
+		// A member's call comes back that another proxy peer has let out, on its word (see interwork/proxy/vouch.go). There is
+		// no federation with oneself.
+		p.cfg.Policy.Returned(req)
 		return nil
 	}
 	return p.cfg.Policy.Inbound(ctx, plain(f), req)

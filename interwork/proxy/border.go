@@ -94,8 +94,8 @@ func (c *Core) enters(r *request) bool {
 // decidePublic finds the way of a request from the public side (draft §5.3): to users of the overlay, and nowhere else
 // whatever its Route, Request-URI or From say.
 func (c *Core) decidePublic(r *request) way {
-	if r.toTag == "" && c.own.domain(r.req.From().Address.Host) && !c.camefrom(r) {
-		return way{kind: refuse, status: 403, reason: "Forbidden", warning: "users of " + string(c.cfg.OID) + " do not call from outside"}
+	if c.claims(r) && len(vouchers(r)) == 0 {
+		return way{kind: refuse, status: 403, reason: "Forbidden", warning: c.noneOutside()}
 	}
 	relay := way{kind: refuse, status: 403, reason: "Forbidden", warning: "this proxy serves " + string(c.cfg.OID) + " only"}
 	switch {
@@ -112,29 +112,18 @@ func (c *Core) decidePublic(r *request) way {
 	return relay
 }
 
-// camefrom says that a request has left the overlay through this very node and comes back, as when somebody outside has
-// diverted a call to a user of the overlay: one of the Vias is a proven own one. A From of the overlay counts for nothing
-// otherwise, because nobody outside can prove it.
-func (c *Core) camefrom(r *request) bool {
-	for i, v := range r.vias[:len(r.vias)-1] {
-		below := r.vias[i+1]
-		if inside, ok := c.hidden(below); ok {
-			below = inside[0]
-		}
-		if branch, _ := v.Params.Get("branch"); c.branches.proves(branch, below, false) {
-			return true
-		}
-	}
-	return false
-}
-
 // carryIn brings a request from the public side to a user of the overlay, once Border.Enter has nothing against it.
 func (c *Core) carryIn(r *request, w way) {
 	if !c.judgeSession(r) {
 		return
 	}
 	x := c.newContext(r, w)
+	claims := c.claims(r)
 	ask := func(ctx context.Context) (done bool) {
+		if claims && !c.vouchedFor(ctx, r) {
+			x.searched(&Refusal{403, "Forbidden", c.noneOutside()})
+			return true
+		}
 		if err := c.cfg.Border.Enter(ctx, r.flow, r.req); err != nil {
 			x.searched(err)
 			return true

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -92,7 +94,7 @@ func (w *world) proxyPeer(number byte) (*node, *outside) {
 	o := &outside{local: flow.Addr{Host: fmt.Sprintf("127.0.%d.2", number), Port: 5060}, hops: map[string][]Hop{},
 		flows: map[Hop]*transactiontest.Flow{}, dead: map[Hop]error{}}
 	n := w.node(number, func(c *Config) {
-		c.Border, c.Public = o, []PublicAddr{{o.local, o.local}}
+		c.Border, c.Public, c.Words = o, []PublicAddr{{o.local, o.local}}, sharedKey("proxy peers")
 	})
 	n.proxy, o.n = true, n
 	return n, o
@@ -399,28 +401,100 @@ func TestOpenRelay(t *testing.T) {
 	}
 }
 
-// TestForgedFrom has an outsider claim to be a user of the overlay, and a call of such a user come back diverted.
-func TestForgedFrom(t *testing.T) {
-	newWorld(t, func(w *world) {
-		p, out := w.proxyPeer(8)
-		a := w.node(1, func(c *Config) { c.Proxies = &through{nodes: []*node{p}} })
-		alice, bob := a.phone("alice", flow.TransportTCP, 6000, 1000), a.phone("bob", flow.TransportTCP, 6001, 1000)
-		h := out.hop(flow.TransportUDP, "192.0.2.7:5060", "example.com")
-		out.hops["example.com"] = []Hop{h}
-		mallory := out.outsider("sip:bob@p2psip.example", h)
-		mallory.send(mallory.invite("MESSAGE", "sip:alice@p2psip.example"))
-		mallory.expect("403")
-		alice.expect("")
+// sharedKey is the words of proxy peers that all have one key.
+type sharedKey string
 
-		alice.send(alice.out("MESSAGE", "sip:carol@example.com"))
-		mallory.expect("MESSAGE")
-		text := mallory.request("MESSAGE").String()
-		text = strings.Replace(text, "MESSAGE sip:carol@example.com ", "MESSAGE sip:bob@p2psip.example ", 1)
-		text = strings.Replace(text, "\r\nVia: ", "\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK"+unique()+"\r\nVia: ", 1)
-		p.core.Layer().HandleMessage(out.at(h), parse(t, text))
-		w.run()
-		bob.expect("MESSAGE")
-	})
+func (k sharedKey) Give(text []byte) ([]byte, error) {
+	sum := sha256.Sum256(append([]byte(k), text...))
+	return sum[:], nil
+}
+func (k sharedKey) Believe(_ context.Context, text, word []byte) bool {
+	want, _ := k.Give(text)
+	return bytes.Equal(want, word)
+}
+
+// TestForgedFrom has an outsider claim to be a user of the overlay, and a call of such a user come back diverted, through the
+// proxy peer that it left by and through another one.
+func TestForgedFrom(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(p1, p2 *node)
+		edit   func(text string) string
+		later  time.Duration
+		want   string // "" for delivered
+	}{
+		{name: "as it was"},
+		{name: "after a minute", later: time.Minute},
+		{name: "after ten minutes", later: 10 * time.Minute, want: "403"},
+		{name: "without a word", edit: func(s string) string { return strings.ReplaceAll(s, ";p2psip-word=", ";x=") }, want: "403"},
+		{name: "the word of somebody else", change: func(_, p2 *node) { p2.core.cfg.Words = sharedKey("nobody else's") }, want: "403"},
+		{name: "nobody's word counts", change: func(_, p2 *node) { p2.core.cfg.Words = nil }, want: "403"},
+		{name: "another From", edit: func(s string) string { return strings.Replace(s, "From: <sip:alice@", "From: <sip:bob@", 1) }, want: "403"},
+		{name: "another tag", edit: func(s string) string {
+			return strings.Replace(s, "From: <sip:alice@p2psip.example>;tag=", "From: <sip:alice@p2psip.example>;tag=x", 1)
+		}, want: "403"},
+		{name: "another Call-ID", edit: func(s string) string { return strings.Replace(s, "Call-ID: ", "Call-ID: x", 1) }, want: "403"},
+		{name: "another Contact", edit: func(s string) string { return strings.Replace(s, "Contact: <sip:alice@", "Contact: <sip:mallory@", 1) }, want: "403"},
+		{name: "another CSeq", edit: func(s string) string { return strings.Replace(s, "CSeq: 1", "CSeq: 12", 1) }, want: "403"},
+		{name: "another method", edit: func(s string) string { return strings.ReplaceAll(s, "INVITE", "SUBSCRIBE") }, want: "403"},
+		{name: "to a foreign domain", edit: func(s string) string { return strings.Replace(s, "sip:bob@p2psip.example ", "sip:bob@example.org ", 1) }, want: "403"},
+		{name: "by a foreign Route", edit: func(s string) string {
+			return strings.Replace(s, "\r\nVia: ", "\r\nRoute: <sip:example.org;lr>\r\nVia: ", 1)
+		}, want: "403"},
+	} {
+		for _, back := range []string{"the same", "another"} {
+			t.Run(c.name+", "+back, func(t *testing.T) {
+				newWorld(t, func(w *world) {
+					p1, out1 := w.proxyPeer(8)
+					p2, out2 := p1, out1
+					if back == "another" {
+						p2, out2 = w.proxyPeer(9)
+					}
+					a := w.node(1, func(c *Config) { c.Proxies = &through{nodes: []*node{p1}} })
+					alice, bob := a.phone("alice", flow.TransportTCP, 6000, 1000), a.phone("bob", flow.TransportTCP, 6001, 1000)
+					h := out1.hop(flow.TransportUDP, "192.0.2.7:5060", "example.com")
+					out1.hops["example.com"] = []Hop{h}
+					mallory := out1.outsider("sip:bob@p2psip.example", h)
+					mallory.send(mallory.invite("MESSAGE", "sip:alice@p2psip.example"))
+					mallory.expect("403")
+					alice.expect("")
+
+					alice.send(alice.out("INVITE", "sip:carol@example.com"))
+					mallory.expect("INVITE")
+					if c.change != nil {
+						c.change(p1, p2)
+					}
+					again := out2.outsider("sip:bob@p2psip.example", out2.hop(flow.TransportUDP, "192.0.2.7:5060", "example.com"))
+					text := mallory.request("INVITE").String()
+					text = strings.Replace(text, "INVITE sip:carol@example.com ", "INVITE sip:bob@p2psip.example ", 1)
+					text = strings.Replace(text, "\r\nVia: ", "\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK"+unique()+"\r\nVia: ", 1)
+					if c.edit != nil {
+						changed := c.edit(text)
+						if changed == text {
+							t.Fatalf("nothing was changed in\n%s", text)
+						}
+						text = changed
+					}
+					time.Sleep(c.later) // in virtual time
+					again.got()
+					p2.core.Layer().HandleMessage(out2.at(h), parse(t, text))
+					w.run()
+					if c.want == "" {
+						bob.expect("INVITE")
+						bob.send(bob.answer(bob.request("INVITE"), 200))
+						if got := again.got(); !strings.HasSuffix(got, "200") {
+							t.Errorf("outside: %q", got)
+						}
+						return
+					}
+					bob.expect("")
+					if got := again.got(); !strings.HasSuffix(got, c.want) {
+						t.Errorf("outside: %q", got)
+					}
+				})
+			})
+		}
+	}
 }
 
 // TestMembersOnly lists what a member may have carried out of the overlay.

@@ -38,6 +38,8 @@ type Config struct {
 	// ShowVias has a proxy peer show the public side the Vias of requests that leave, with the names of nodes and the addresses
 	// of phones, for who looks for a fault.
 	ShowVias bool
+	// Words are the words of proxy peers for those who call from this overlay by way of the public side; nil: none counts.
+	Words Words
 	// Proxies finds the proxy peers of others, for a node that is none. Without Border, Proxies and Outbound a request for
 	// another domain gets 404.
 	Proxies ProxyPeers

@@ -103,6 +103,7 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 		r.line.Dress(fwd)
 	}
 	touch(fwd)
+	c.vouch(r, fwd, out)
 	return fwd
 }
 

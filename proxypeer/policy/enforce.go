@@ -115,6 +115,9 @@ func (e *Enforcer) Inbound(ctx context.Context, f flow.Flow, req *sip.Request) e
 	return nil
 }
 
+// Returned implements proxypeer.Policy: what follows in the call passes as well.
+func (e *Enforcer) Returned(req *sip.Request) { e.calls.add(callID(req), time.Now()) }
+
 // names are those in the certificate of a TLS connection, nil for another flow.
 func names(f flow.Flow) []string {
 	if f.Transport() != flow.TransportTLS {

@@ -161,7 +161,7 @@ func (n *Node) openBorder(oid overlay.ID, core *proxy.Config) error {
 		return err
 	}
 	n.border = b
-	core.Border, core.Public, core.ShowVias = b, b.Public(), c.ShowVias
+	core.Border, core.Public, core.ShowVias, core.Words = b, b.Public(), c.ShowVias, words{n.overlay}
 	return nil
 }
 
