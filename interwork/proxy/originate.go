@@ -140,6 +140,3 @@ func (w waiter) end(a answered) {
 	default: // a second 2xx
 	}
 }
-
-// Carries says that this node is a proxy peer: what leaves the overlay leaves it here.
-func (c *Core) Carries() bool { return c.cfg.Border != nil }

@@ -8,19 +8,20 @@ import (
 	"p2psip/interwork/account"
 	"p2psip/interwork/proxy"
 	"p2psip/overlay"
+	"p2psip/proxypeer"
 )
 
 // proxyPeers finds proxy peers for the accounts of this node's users: this node before others, if it is one.
 type proxyPeers struct {
 	overlay *overlay.Peer
-	self    bool // this node is a proxy peer
+	self    *proxypeer.Peer // this node is a proxy peer; nil: it is none
 }
 
 var _ account.ProxyPeers = proxyPeers{}
 
 func (p proxyPeers) Find(ctx context.Context, n int) ([]account.ProxyPeer, error) {
-	if p.self {
-		return []account.ProxyPeer{{Node: p.overlay.ID()}}, nil
+	if p.self != nil {
+		return []account.ProxyPeer{{Node: p.overlay.ID(), Services: p.self.Services()}}, nil
 	}
 	adverts, err := p.overlay.Find(ctx, overlay.RoleProxy, n)
 	if err != nil {
@@ -60,7 +61,7 @@ func (n *Node) startAccounts(oid overlay.ID) (err error) {
 	}
 	a, err := account.New(account.Config{
 		OID: oid, DataDir: n.cfg.DataDir, Store: store, Published: n.edge.Published,
-		Peers: proxyPeers{n.overlay, n.core.Carries()}, Sender: sender{n.core},
+		Peers: proxyPeers{n.overlay, n.border}, Sender: sender{n.core},
 		Agent: "p2psip", Logger: n.log, Now: n.cfg.Now, Chance: n.chance(),
 	})
 	if err == nil {

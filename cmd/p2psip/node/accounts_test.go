@@ -395,12 +395,21 @@ func talk(t *testing.T, from *phone.Phone, to string) *phone.Call {
 // TestAccountByAddressWithKamailio registers the proxy peer's address, as for a provider that takes no domain, and then
 // with a wrong password.
 func TestAccountByAddressWithKamailio(t *testing.T) {
+	for _, where := range []string{"a node", "the proxy peer itself"} {
+		t.Run("a user of "+where, func(t *testing.T) { testAccountByAddress(t, where != "a node") })
+	}
+}
+
+func testAccountByAddress(t *testing.T, itself bool) {
 	phonetest.Need(t, "kamailio")
 	u := newUniverse(t)
 	here := spareUDP(t)
 	provider := startTelco(t, here, here)
-	u.proxyPeer(here, &hosts{at: map[string]netip.AddrPort{"provider.example": provider}})
-	home := u.home("alice")
+	h := &hosts{at: map[string]netip.AddrPort{"provider.example": provider}}
+	home := u.homeFor([]string{"alice"}, overlay.RoleProxy)
+	if !itself {
+		u.proxyPeer(here, h)
+	}
 	store, err := account.Open(home, testID)
 	if err != nil {
 		t.Fatal(err)
@@ -414,7 +423,15 @@ func TestAccountByAddressWithKamailio(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a := u.start(u.config(home))
+	c := u.config(home)
+	if itself {
+		s, err := OpenPublic("udp:"+here.String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.ProxyPeer = &ProxyPeer{Sockets: []proxypeer.Socket{s}, Locator: h}
+	}
+	a := u.start(c)
 	u.phone(a, "alice", phone.AnswerAfter(0))
 	until(t, "both attempts", func() bool {
 		s := a.Status()
