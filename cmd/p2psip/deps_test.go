@@ -36,8 +36,10 @@ var allowed = map[string][]string{
 	"interwork/phonetest":   {"interwork/phone/audio"}, // phones that nobody of this project wrote
 	"proxypeer":             {"interwork/flow", "interwork/locate", "interwork/message", "interwork/proxy", "overlay"},
 	"proxypeer/policy":      {"proxypeer", "interwork/flow", "interwork/locate", "interwork/proxy"},
-	"cmd/p2psip/node":       {"proxypeer", "proxypeer/policy", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
-	"cmd/p2psip":            {"proxypeer", "proxypeer/policy", "interwork/locate", "interwork/locate/zone", "interwork/flow", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/public", "sim/report", "sim/result"},
+	"relaypeer":             {"relaypeer/credential", "relaypeer/datapath", "overlay", "overlay/datadir"}, // moves packets: knows no SIP
+	"relaypeer/credential":  {"overlay"},
+	"cmd/p2psip/node":       {"relaypeer", "relaypeer/credential", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
+	"cmd/p2psip":            {"relaypeer", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/locate/zone", "interwork/flow", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/public", "sim/report", "sim/result"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {
