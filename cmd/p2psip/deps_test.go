@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"proxypeer/policy":      {"proxypeer", "interwork/flow", "interwork/locate", "interwork/proxy"},
 	"relaypeer":             {"relaypeer/credential", "relaypeer/datapath", "overlay", "overlay/datadir"}, // moves packets: knows no SIP
 	"relaypeer/credential":  {"overlay"},
+	"relaypeer/datapath":    {},
 	"cmd/p2psip/node":       {"relaypeer", "relaypeer/credential", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
 	"cmd/p2psip":            {"relaypeer", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/locate/zone", "interwork/flow", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/public", "sim/report", "sim/result"},
 }
