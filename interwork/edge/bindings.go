@@ -91,6 +91,16 @@ func (p *phone) plain() sip.Uri {
 	return u
 }
 
+// feature says that the Contact has a feature tag (RFC 3840 §9) that is not set to FALSE.
+func (p *phone) feature(tag string) bool {
+	for _, kv := range p.params {
+		if strings.EqualFold(kv.K, tag) {
+			return !strings.EqualFold(strings.Trim(kv.V, `"`), "FALSE")
+		}
+	}
+	return false
+}
+
 // registered says when the phone registered last.
 func (p *phone) registered() time.Time { return p.until.Add(-p.expires) }
 
@@ -163,7 +173,7 @@ func alive(f flow.Flow) bool {
 // target gives where a request for the phone goes. Its URI is the Contact without headers: they are kept, and shown, but
 // never applied (RFC 3261 §19.1.5, RFC 4475 §3.3.14).
 func (e *Edge) target(p *phone) proxy.Target {
-	t := proxy.Target{URI: p.plain(), Q: p.q, ID: p.id}
+	t := proxy.Target{URI: p.plain(), Q: p.q, ID: p.id, ICE: p.feature("+sip.ice")}
 	switch {
 	case p.conn != nil && alive(p.conn):
 		t.Flow = p.conn

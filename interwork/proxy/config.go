@@ -43,6 +43,8 @@ type Config struct {
 	// Proxies finds the proxy peers of others, for a node that is none. Without Border, Proxies and Outbound a request for
 	// another domain gets 404.
 	Proxies ProxyPeers
+	// Media replaces the session descriptions of phones and moves their sound; nil: bodies pass untouched.
+	Media Media
 	// Lines has calls leave the overlay as another address of the caller; nil: none does.
 	Lines Lines
 
@@ -81,6 +83,7 @@ type Limits struct {
 	Calls          int           // entries of the table of calls; 4096
 	CallAge        time.Duration // a call without a sign of life for so long is forgotten; 12 h
 	CallIdle       time.Duration // and does no longer count as load, unless it has a session interval; 10 min
+	MediaTime      time.Duration // how long a request waits for Media; 1.5 s, inside the 4 s that a caller waits for a word
 	Session        time.Duration // interval that a proxy peer asks for where nobody else does (RFC 4028); 30 min
 }
 
@@ -110,6 +113,7 @@ func (l Limits) withDefaults() Limits {
 	num(&l.Calls, 4096)
 	dur(&l.CallAge, 12*time.Hour)
 	dur(&l.CallIdle, 10*time.Minute)
+	dur(&l.MediaTime, 1500*time.Millisecond)
 	dur(&l.Session, 30*time.Minute)
 	return l
 }
@@ -136,7 +140,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, d := range []time.Duration{c.Limits.LookupTime, c.Limits.LookupGrace, c.Limits.DialTime, c.Limits.RedialTime,
-		c.Limits.HopTime, c.Limits.CallAge, c.Limits.CallIdle, c.Limits.Session} {
+		c.Limits.HopTime, c.Limits.CallAge, c.Limits.CallIdle, c.Limits.MediaTime, c.Limits.Session} {
 		if d < 0 {
 			return errors.New("proxy: a time limit is negative")
 		}

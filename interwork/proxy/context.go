@@ -41,6 +41,8 @@ type responseContext struct {
 	stopSearch func()
 	grace      *time.Timer
 
+	shared *exchange // with Media, of all branches of a request that leaves the overlay
+
 	serial bool     // one place after the other, see outside.go
 	ready  []Target // what the search for places outside gave at once
 	asked  bool     // proxy peers were looked for a second time
@@ -57,6 +59,8 @@ type result struct {
 	reason string
 	res    *sip.Response // nil when made here
 	rank   int
+
+	warning string // for a person, when made here; "" for none
 }
 
 func (c *Core) newContext(r *request, w way) *responseContext {
@@ -73,6 +77,9 @@ func (c *Core) newContext(r *request, w way) *responseContext {
 func (x *responseContext) begin(targets []Target, seek func() (stop func(), err error)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.serial && x.c.cfg.Media != nil { // the places outside are looked for meanwhile
+		x.shared = x.exchange(Target{})
+	}
 	if seek != nil {
 		x.stopSearch, x.searchErr = seek()
 		x.searching = x.searchErr == nil
@@ -195,6 +202,7 @@ func (x *responseContext) lost() {
 	}
 	x.answered, x.cancelled = true, true
 	x.abandon()
+	x.c.over(x.r, 0, false)
 	x.settle()
 }
 
@@ -203,6 +211,10 @@ func (x *responseContext) settle() {
 	x.r.forget()
 	x.best, x.auth = result{}, nil
 	x.first.target = Target{}
+	if x.shared != nil {
+		x.shared.release()
+		x.shared = nil
+	}
 }
 
 // abandon cancels what runs and forgets what waits. Called under x.mu.
@@ -323,17 +335,20 @@ func (x *responseContext) finish() {
 		x.best = result{status: 487, reason: "Request Terminated"}
 	}
 	if x.best.status == 0 {
+		x.c.over(x.r, 0, false)
 		x.c.answerError(x.r, x.nobody())
 		return
 	}
 	res := x.best.res
 	if res == nil {
 		x.c.calls.seen(x.r, x.best.status, nil, 0)
+		x.c.over(x.r, x.best.status, false)
 		x.c.answer(x.r, x.best.status, x.best.reason)
 		return
 	}
 	res = x.final(res)
 	x.c.calls.seen(x.r, res.StatusCode, res.To(), 0)
+	x.c.over(x.r, res.StatusCode, true)
 	x.respond(res)
 }
 

@@ -68,6 +68,10 @@ func New(cfg Config) (*Core, error) {
 	c.ways = newOutbox[string, []Target](c, l.Dials, l.DialQueue, l.LookupTime, true)
 	c.calls = newCalls(c.limits.Calls, c.limits.CallAge, c.limits.CallIdle)
 
+	if m := cfg.Media; m != nil {
+		c.calls.over = func(k callKey) { m.End(k.id, k.a, k.b) }
+	}
+
 	o := cfg.Transactions
 	o.Handler = c
 	if o.Logger == nil {

@@ -18,6 +18,7 @@ type Call struct {
 // calls is the bounded table of calls, for people to look at: nothing is decided by it.
 type calls struct {
 	max  int
+	over func(callKey) // hears of a call whose session interval has run out; may be nil. It is called under mu
 	age  time.Duration // the longest without a sign of life
 	idle time.Duration // and the longest to count as load, for a call without a session interval
 
@@ -135,6 +136,9 @@ func (t *calls) prune(now time.Time) {
 	for e := t.order.Front(); e != nil; {
 		entry, after := e.Value.(*callEntry), e.Next()
 		if end := t.end(entry); now.After(end) {
+			if t.over != nil && entry.interval > 0 {
+				t.over(entry.key)
+			}
 			t.drop(e)
 		} else if end.Before(t.next) {
 			t.next = end

@@ -24,6 +24,8 @@ type branch struct {
 	again  bool   // sent a second time, over another stream
 	plain  bool   // too large for UDP, but TCP is not to be had there
 	tag    string // the To tag of the last 2xx: another one with it is only a repetition
+
+	exchange *exchange // with Media; nil: bodies pass untouched
 }
 
 var _ transaction.ClientHandler = (*branch)(nil)
@@ -37,6 +39,14 @@ func (x *responseContext) start(t Target, share int) {
 	*b = branch{x: x, target: t, breadth: share}
 	x.branches = append(x.branches, b)
 	x.running++
+	if x.c.cfg.Media == nil || b.described() {
+		b.depart()
+	}
+}
+
+// depart sends the branch where its target is. Called under x.mu.
+func (b *branch) depart() {
+	t := &b.target
 	switch {
 	case t.Node != "":
 		b.toNode()
@@ -86,7 +96,7 @@ func (b *branch) send(f flow.Flow) {
 		return
 	}
 	breadth := b.breadth
-	fwd := x.c.rewrite(x.r, f, &b.target.URI, breadth)
+	fwd := x.c.rewrite(x.r, f, &b.target.URI, breadth, b.body())
 	b.leave(f, fwd)
 }
 
@@ -123,6 +133,9 @@ func (b *branch) finished() {
 	b.done = true
 	b.x.running--
 	b.x.avail += b.breadth
+	if b.exchange != nil {
+		b.exchange.release()
+	}
 }
 
 // fail ends a branch with an answer of our own. Called under x.mu.
@@ -155,11 +168,13 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 	case status < 200:
 		b.rang = true
 		if !x.answered && !b.done {
+			b.describe(res)
 			x.mend(res, b.client)
 			_ = x.r.tx.Respond(res)
 		}
 		return
 	case status < 300:
+		b.describe(res)
 		x.mend(res, b.client)
 		x.r.session.answer(res)
 		if !b.done {
@@ -173,6 +188,7 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		if tag, _ := res.To().Params.Get("tag"); first || tag != b.tag {
 			b.tag = tag
 			x.c.calls.seen(x.r, status, res.To(), sessionOf(res))
+			x.c.over(x.r, status, true)
 		}
 		x.respond(res)
 		if first {
@@ -189,6 +205,7 @@ func (b *branch) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		return
 	}
 	status = res.StatusCode
+	b.describe(res)
 	b.finished()
 	if status == 401 || status == 407 {
 		x.auth = append(x.auth, res.GetHeaders("WWW-Authenticate")...)
@@ -262,6 +279,7 @@ func (b *branch) lost(err error) {
 	case b.target.Node != "":
 		b.fail(503, "Proxy Peer Lost")
 	default:
-		b.fail(502, "Bad Gateway")
+		b.finished()
+		b.x.offer(result{status: 502, reason: "Bad Gateway", warning: b.target.Hop.unreached(err)})
 	}
 }

@@ -67,7 +67,7 @@ func (b *branch) challenged(res *sip.Response) (*sip.Response, bool) {
 		return res, false
 	}
 	f := b.client.Flow()
-	b.leave(f, x.c.rewrite(x.r, f, &b.target.URI, b.breadth))
+	b.leave(f, x.c.rewrite(x.r, f, &b.target.URI, b.breadth, b.body()))
 	x.advance()
 	return nil, true
 }

@@ -13,7 +13,7 @@ import (
 // asks. What it is given is the session description alone: bodies of several parts are taken apart and put together by the
 // proxy, and a body that the proxy cannot read (Content-Encoding, S/MIME) passes without a question.
 type Media interface {
-	// Open begins the exchange of one copy of a request: INVITE, UPDATE or PRACK. Each branch of a request has one of its own;
+	// Open begins the exchange of one copy of a request: INVITE, or UPDATE or PRACK with a description. Each branch of a request has one of its own;
 	// those that go to one place after the other outside the overlay share one. nil: this request and its responses pass
 	// untouched.
 	//
@@ -46,7 +46,7 @@ type MediaDialog struct {
 	ICE       bool      // the phone has registered with +sip.ice (RFC 5768)
 
 	Outside bool           // the far side is outside the overlay
-	Node    overlay.NodeID // the node of the far side, or where Outside the proxy peer in between ("" at the proxy peer itself)
+	Node    overlay.NodeID // the node of the far side; of the proxy peer in between where a request comes from outside, "" where it goes there
 
 	From, To string // the addresses of the parties as the request says them, for people to look at; "" in Find
 }
@@ -55,7 +55,7 @@ type MediaDialog struct {
 // time, but for Close, which may come while ready runs. An error that has a method SIPStatus() int says how a request is
 // answered.
 type MediaExchange interface {
-	// Request gives the session description to send on for that of the request; nil in, where the request has none (a late offer,
+	// Request gives the session description to send on for that of the request; nil in, where an INVITE has none (a late offer,
 	// RFC 3264 §4: what the answer to it needs is to be at hand before the first response comes). It is called once, first.
 	// now=false: out and err mean nothing yet, and ready is called once, on another goroutine and under no lock that Request,
 	// Response or Close take. The proxy waits for it 1.5 s at the most.

@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -36,7 +38,7 @@ func (b *branch) toHop(h Hop) {
 			b.lost(flow.ErrClosed)
 			return
 		}
-		fwd := x.c.rewrite(x.r, f, &b.target.URI, b.breadth)
+		fwd := x.c.rewrite(x.r, f, &b.target.URI, b.breadth, b.body())
 		if !x.c.large(fwd) {
 			b.leave(f, fwd)
 			return
@@ -74,6 +76,18 @@ func (b *branch) connected(f flow.Flow, err error) {
 		b.lost(err)
 	}
 }
+
+// unreached tells the caller why a place outside did not get the request, such as a certificate with another name.
+func (h Hop) unreached(err error) string {
+	text := fmt.Sprintf("%s was not reached: %v", h, err)
+	if len(text) > maxWarning {
+		text = strings.ToValidUTF8(text[:maxWarning], "") + "..."
+	}
+	return text
+}
+
+// maxWarning bounds a text that others had a part in, in bytes.
+const maxWarning = 200
 
 // large says whether a request is too large for UDP.
 func (c *Core) large(req *sip.Request) bool {

@@ -15,8 +15,8 @@ import (
 const defaultMaxForwards = 70
 
 // rewrite makes the copy of r that leaves on out (§16.6). uri replaces the Request-URI when it has a host; breadth is the
-// branch's share of Max-Breadth, 0 for none. Header values are shared with the original: nobody changes them in place.
-func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *sip.Request {
+// branch's share of Max-Breadth, 0 for none; body is that of r, or what Media made of it. Header values are shared with the original: nobody changes them in place.
+func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int, body []byte) *sip.Request {
 	routes := r.routes
 	target := r.uri
 	if uri.Host != "" {
@@ -98,7 +98,11 @@ func (c *Core) rewrite(r *request, out flow.Flow, uri *sip.Uri, breadth int) *si
 		fwd.AppendHeader(sip.NewHeader("Max-Breadth", strconv.Itoa(breadth)))
 	}
 	r.session.put(fwd)
-	fwd.SetBody(r.req.Body())
+	if len(body) == 0 && len(r.req.Body()) > 0 {
+		body = nil
+		fwd.RemoveHeader("Content-Type")
+	}
+	fwd.SetBody(body)
 	if r.line != nil {
 		r.line.Dress(fwd)
 	}

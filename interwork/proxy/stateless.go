@@ -136,7 +136,7 @@ func (c *Core) sendAck(r *request, f flow.Flow, uri *sip.Uri) {
 	if !secureEnough(r, f) {
 		return
 	}
-	if err := c.layer.Send(f, c.rewrite(r, f, uri, 0)); err != nil {
+	if err := c.layer.Send(f, c.rewrite(r, f, uri, 0, c.describeAck(r, f))); err != nil {
 		c.log.Debug("ack not sent", "err", err)
 	}
 }
@@ -167,6 +167,7 @@ func (c *Core) HandleResponse(f flow.Flow, res *sip.Response) {
 		c.stats.strays.Add(1)
 		return
 	}
+	c.describeStray(res, f, out)
 	if f.Edge() && c.crosses(res) {
 		c.leaving(res, f, overlay.AOR{})
 	}

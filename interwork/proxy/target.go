@@ -21,6 +21,8 @@ type Target struct {
 	// Node and Addrs name another node (Flow is nil then): its identity and the multiaddrs it was last known at.
 	Node  overlay.NodeID
 	Addrs []string
+	// ICE says that the phone does ICE by itself: it has registered with +sip.ice (RFC 5768).
+	ICE bool
 	// Hop names a place outside the overlay, for a proxy peer (Flow is nil and Node empty then).
 	Hop Hop
 }
