@@ -118,8 +118,8 @@ func freePort(t *testing.T, host string) netip.AddrPort {
 // namespace.
 func newPublicWorld(t *testing.T) *publicWorld {
 	t.Helper()
-	path := phonetest.Need(t, "kamailio")
-	unshare := phonetest.Need(t, "unshare")
+	phonetest.Need(t, "kamailio")
+	phonetest.Need(t, "unshare")
 	w := &publicWorld{t: t}
 	w.provider = freePort(t, "127.0.0.1")
 	w.peers = [2]netip.AddrPort{freePort(t, "127.0.0.31"), freePort(t, "127.0.0.32")}
@@ -128,9 +128,17 @@ func newPublicWorld(t *testing.T) *publicWorld {
 	w.relay.Store(&w.dns)
 	port53 := w.relayDNS()
 
+	runProvider(t, fmt.Sprintf(providerConfig, w.provider), port53, w.provider)
+	return w
+}
+
+// runProvider runs Kamailio until the test ends and waits for it to answer over UDP at an address. It asks the name server at port53.
+func runProvider(t *testing.T, text, port53 string, at netip.AddrPort) {
+	t.Helper()
+	path, unshare := phonetest.Need(t, "kamailio"), phonetest.Need(t, "unshare")
 	dir := t.TempDir()
 	config, resolv := filepath.Join(dir, "kamailio.cfg"), filepath.Join(dir, "resolv.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, providerConfig, w.provider), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(resolv, []byte("nameserver "+port53+"\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
@@ -150,7 +158,7 @@ func newPublicWorld(t *testing.T) *publicWorld {
 			t.Logf("Kamailio said:\n%s", said.Bytes())
 		}
 	})
-	probe, err := net.Dial("udp", w.provider.String())
+	probe, err := net.Dial("udp", at.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,12 +168,11 @@ func newPublicWorld(t *testing.T) *publicWorld {
 			"From: <sip:a@x>;tag=1\r\nTo: <sip:x>\r\nCall-ID: probe\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", probe.LocalAddr())
 		_ = probe.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		if _, err := probe.Read(make([]byte, 2000)); err == nil {
-			return w
+			return
 		}
 		time.Sleep(50 * time.Millisecond) // until then its port is closed
 	}
 	t.Fatal("Kamailio does not answer")
-	return nil
 }
 
 // zones are what the name server says; of the proxy peers it prefers the first one.
