@@ -343,7 +343,11 @@ func (x *responseContext) finish() {
 	if res == nil {
 		x.c.calls.seen(x.r, x.best.status, nil, 0)
 		x.c.over(x.r, x.best.status, false)
-		x.c.answer(x.r, x.best.status, x.best.reason)
+		var headers []sip.Header
+		if x.best.warning != "" {
+			headers = append(headers, x.c.warning(x.best.warning))
+		}
+		x.c.answer(x.r, x.best.status, x.best.reason, headers...)
 		return
 	}
 	res = x.final(res)
