@@ -13,6 +13,7 @@ import (
 
 	"p2psip/interwork/flow"
 	"p2psip/interwork/message"
+	"p2psip/interwork/phone/audio"
 	"p2psip/interwork/transaction"
 )
 
@@ -41,6 +42,8 @@ type Call struct {
 	tries     int
 	auth      []string // answers to challenges, which the ACK repeats
 	cancelled bool
+	extra     []string     // further headers of the INVITE
+	answerer  string       // what the 200 says of who has answered
 	ack       *sip.Request // for the 2xx, repeated with it
 
 	// Of an incoming call; see incoming.go.
@@ -48,21 +51,31 @@ type Call struct {
 	offer    *description // nil: the INVITE came without one
 	unacked  *unacked     // a 2xx of this side that waits for its ACK
 	deferred *time.Timer  // what the policy does later
+	early    []byte       // the answer that a 183 has given and the 200 has to repeat
+	mode     sip.Header   // of the 200: who has answered
 
 	modifying bool // an INVITE of this side inside the dialog is under way
 }
 
 func (p *Phone) newCall(outgoing bool, callID, peer string) (*Call, error) {
-	conn, err := p.cfg.Media()
+	conn, control, err := p.sockets()
 	if err != nil {
 		return nil, fmt.Errorf("open a socket for audio: %w", err)
 	}
 	c := &Call{
 		p: p, outgoing: outgoing, callID: callID, localTag: token(), peer: peer,
-		media: newMedia(conn, p.cfg.ToneHz), session: sessionID(), theirs: sendrecv,
+		media: newMedia(conn, control, nil), session: sessionID(), theirs: sendrecv,
 	}
-	c.media.silent = p.cfg.Silent
+	c.media.silent, c.media.every, c.media.codecs = p.cfg.Silent, p.cfg.ReportEvery, p.cfg.Codecs
 	c.states.changed = make(chan struct{})
+	c.media.source = &audio.Tone{Hz: p.cfg.ToneHz}
+	if p.cfg.Sound != nil {
+		source, sink := p.cfg.Sound(c)
+		if source != nil {
+			c.media.source = source
+		}
+		c.media.sink = sink
+	}
 	return c, nil
 }
 
@@ -78,6 +91,13 @@ func (c *Call) Outgoing() bool { return c.outgoing }
 
 // Peer is the URI of the far side: the one called, or the From of the caller.
 func (c *Call) Peer() string { return c.peer }
+
+// Answerer is what the far side of an outgoing call says of who has answered, "Auto" or "Manual" (RFC 5373), "" if nothing.
+func (c *Call) Answerer() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answerer
+}
 
 // ID is the Call-ID.
 func (c *Call) ID() string { return c.callID }
@@ -205,7 +225,7 @@ func (c *Call) ours() direction {
 // direct sends the audio where the far side says.
 func (c *Call) direct(theirs description) {
 	c.theirs = theirs.dir
-	c.media.set(theirs.addr, c.ours().within(theirs.dir))
+	c.media.set(theirs, c.ours().within(theirs.dir))
 }
 
 // describe writes the session as this side sees it: an offer, or the answer to offer.
@@ -215,7 +235,7 @@ func (c *Call) describe(offer *description) []byte {
 	if offer != nil {
 		dir = dir.within(offer.dir)
 	}
-	return writeSDP(c.p.uri.User, c.session, c.version, c.media.local(), dir, offer)
+	return c.media.describe(c.p.uri.User, c.session, c.version, dir, offer)
 }
 
 // acknowledge sends the ACK for a 2xx (§13.2.2.4).

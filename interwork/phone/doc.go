@@ -4,7 +4,7 @@
 // It is a plain phone (RFC 3261 user agent, RFC 3264 offer and answer, RFC 3550 audio): it knows one outbound proxy and
 // nothing of any overlay. A request follows a call through these files: request.go writes it, outgoing.go and incoming.go
 // set the call up from either side, dialog.go holds the route set and addresses of what follows, session.go holds and
-// resumes, sdp.go and media.go carry the sound. A Call is a row of states (state.go) that a caller waits for.
+// resumes, sdp.go, media.go, playout.go and rtcp.go carry the sound. A Call is a row of states (state.go) that a caller waits for.
 //
 // Instead of a microphone there is a tone; instead of an ear there are the packet counts and the dominant frequency of
 // what arrived, so that a program can tell that it was the other phone's tone and that none was lost.

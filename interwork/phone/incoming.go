@@ -14,9 +14,9 @@ import (
 
 // HandleRequest takes every new request; see transaction.Handler.
 func (p *Phone) HandleRequest(tx *transaction.Server, req *sip.Request) {
-	if h := req.GetHeader("Require"); h != nil { // it has no extensions (§8.2.2.3)
+	if unknown := unsupported(req.GetHeaders("Require")); unknown != "" { // §8.2.2.3
 		res := message.NewResponse(req, 420, "")
-		res.AppendHeader(sip.NewHeader("Unsupported", h.Value()))
+		res.AppendHeader(sip.NewHeader("Unsupported", unknown))
 		p.respond(tx, res)
 		return
 	}
@@ -26,6 +26,7 @@ func (p *Phone) HandleRequest(tx *transaction.Server, req *sip.Request) {
 		res := message.NewResponse(req, 200, "")
 		res.AppendHeader(sip.NewHeader("Allow", allow))
 		res.AppendHeader(sip.NewHeader("Accept", "application/sdp"))
+		res.AppendHeader(sip.NewHeader("Supported", tagAnswerMode+", "+tagPrivAnswerMode))
 		p.respond(tx, res)
 	case tag != "":
 		c := p.find(tag, req.CallID())
@@ -73,7 +74,7 @@ func (p *Phone) incoming(tx *transaction.Server, req *sip.Request) {
 	}
 	var offer *description
 	if len(req.Body()) > 0 {
-		d, err := parseSDP(req.Body())
+		d, err := p.parseSDP(req.Body())
 		if err != nil || !usable(d.addr) {
 			refuse(488)
 			return
@@ -143,14 +144,49 @@ func (c *Call) Ring() error {
 	return nil
 }
 
+// Progress lets the caller hear the phone's sound before the call is answered (183 with a session, RFC 3960): an
+// announcement, say. What the caller says meanwhile is not listened to. The INVITE has to have brought an offer.
+func (c *Call) Progress() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.pending(); err != nil {
+		return err
+	}
+	if c.offer == nil {
+		return fmt.Errorf("%w: the caller leaves the offer to this side", ErrState)
+	}
+	res := c.response(c.tx.Request(), 183)
+	res.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+	if c.early == nil {
+		c.early = c.describe(c.offer)
+	}
+	res.SetBody(c.early)
+	if err := c.tx.Respond(res); err != nil {
+		return fmt.Errorf("early media: %w", err)
+	}
+	c.media.set(*c.offer, direction{send: c.offer.dir.recv})
+	c.states.push(State{Kind: Ringing, Status: 183, Reason: "Session Progress"})
+	return nil
+}
+
 // Answer accepts the call (200). The audio starts at once; should no ACK come, the call is ended.
-func (c *Call) Answer() error {
+func (c *Call) Answer() error { return c.answer("") }
+
+// answer accepts the call; mode tells the caller who has answered, for an INVITE that asked (RFC 5373).
+func (c *Call) answer(mode string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.pending(); err != nil {
 		return err
 	}
 	req := c.tx.Request()
+	if a, asked := answerMode(req); asked && mode != "" {
+		name := headerAnswerMode
+		if a.Privileged {
+			name = headerPrivAnswerMode
+		}
+		c.mode = sip.NewHeader(name, mode)
+	}
 	c.dlg = dialogFromRequest(c.localTag, req)
 	if err := c.respond2xx(c.tx, c.offer); err != nil {
 		c.failedLocked(500, err.Error())
@@ -224,7 +260,7 @@ func (p *Phone) HandleAck(_ flow.Flow, req *sip.Request) {
 	if !late || c.states.over() {
 		return
 	}
-	answer, err := parseSDP(req.Body()) // the 200 carried the offer, so the ACK carries the answer
+	answer, err := p.parseAnswer(req.Body()) // the 200 carried the offer, so the ACK carries the answer
 	if err != nil || !usable(answer.addr) {
 		c.p.leave(c.dlg)
 		c.endLocked(State{Kind: Ended, Reason: "the answer in the ACK cannot be used"})
@@ -265,7 +301,16 @@ func (c *Call) respond2xx(tx *transaction.Server, offer *description) error {
 	res := c.response(req, 200)
 	res.AppendHeader(sip.NewHeader("Allow", allow))
 	res.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
-	res.SetBody(c.describe(offer))
+	if c.mode != nil {
+		res.AppendHeader(c.mode)
+		c.mode = nil
+	}
+	if c.early != nil { // the answer is what the 183 said (RFC 3261 §13.3.1.1)
+		res.SetBody(c.early)
+		c.early = nil
+	} else {
+		res.SetBody(c.describe(offer))
+	}
 	if err := tx.Respond(res); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func TestParseSDP(t *testing.T) {
 		"video first":     {lines("c=IN IP4 127.0.0.1", "m=video 5000 RTP/AVP 96", "a=inactive", "m=audio 4000 RTP/AVP 0", "m=audio 6000 RTP/AVP 0", "a=sendonly"), "127.0.0.1:4000", "sendrecv"},
 	}
 	for name, tc := range good {
-		d, err := parseSDP([]byte(tc.sdp))
+		d, err := parseSDP([]byte(tc.sdp), DefaultCodecs())
 		if err != nil || d.addr.String() != tc.addr || d.dir.String() != tc.dir {
 			t.Errorf("%s: %v %v, %v", name, d.addr, d.dir, err)
 		}
@@ -31,7 +31,7 @@ func TestParseSDP(t *testing.T) {
 		"empty":         "",
 		"no audio":      lines("c=IN IP4 127.0.0.1", "m=video 5000 RTP/AVP 0"),
 		"refused":       lines("c=IN IP4 127.0.0.1", "m=audio 0 RTP/AVP 0"),
-		"other codec":   lines("c=IN IP4 127.0.0.1", "m=audio 4000 RTP/AVP 8"),
+		"other codec":   lines("c=IN IP4 127.0.0.1", "m=audio 4000 RTP/AVP 18"),
 		"encrypted":     lines("c=IN IP4 127.0.0.1", "m=audio 4000 RTP/SAVP 0"),
 		"a name":        lines("c=IN IP4 host.example", "m=audio 4000 RTP/AVP 0"),
 		"multicast":     lines("c=IN IP4 224.0.0.1", "m=audio 4000 RTP/AVP 0"),
@@ -39,23 +39,23 @@ func TestParseSDP(t *testing.T) {
 		"too many":      lines(strings.Repeat("m=audio 4000 RTP/AVP 0\r\n", 20)),
 		"too long":      lines(strings.Repeat("a=x\r\n", 500)),
 	} {
-		if d, err := parseSDP([]byte(sdp)); err == nil {
+		if d, err := parseSDP([]byte(sdp), DefaultCodecs()); err == nil {
 			t.Errorf("%s passes: %+v", name, d)
 		}
 	}
 }
 
 func TestAnswerSDP(t *testing.T) {
-	offer, err := parseSDP([]byte("v=0\r\nc=IN IP4 127.0.0.1\r\nm=video 5000 RTP/AVP 96 97\r\nm=audio 4000 RTP/AVP 0\r\na=sendonly\r\n"))
+	offer, err := parseSDP([]byte("v=0\r\nc=IN IP4 127.0.0.1\r\nm=video 5000 RTP/AVP 96 97\r\nm=audio 4000 RTP/AVP 0\r\na=sendonly\r\n"), DefaultCodecs())
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := string(writeSDP("bob", 1, 2, netip.MustParseAddrPort("127.0.0.1:6000"), sendrecv.within(offer.dir), &offer))
+	answer := string(writing{user: "bob", session: 1, version: 2, local: netip.MustParseAddrPort("127.0.0.1:6000"), dir: sendrecv.within(offer.dir), offer: &offer}.bytes())
 	video, audio := strings.Index(answer, "m=video 0 RTP/AVP 96 97\r\n"), strings.Index(answer, "m=audio 6000 RTP/AVP 0\r\n")
 	if video < 0 || audio < video || !strings.Contains(answer, "a=recvonly\r\n") {
 		t.Errorf("the answer is\n%s", answer)
 	}
-	if _, err := parseSDP([]byte(answer)); err != nil {
+	if _, err := parseSDP([]byte(answer), DefaultCodecs()); err != nil {
 		t.Error(err)
 	}
 }
@@ -76,7 +76,7 @@ func TestReception(t *testing.T) {
 	} {
 		var r reception
 		for _, n := range tc.sequence {
-			r.take(packet{sequence: n})
+			r.take(packet{sequence: n}, 0)
 		}
 		if r.received != tc.received || r.lost() != tc.lost {
 			t.Errorf("%s: received %d, lost %d; want %d, %d", name, r.received, r.lost(), tc.received, tc.lost)
@@ -84,7 +84,7 @@ func TestReception(t *testing.T) {
 	}
 	var r reception // a second source counts on
 	for _, p := range []packet{{sequence: 1, ssrc: 1}, {sequence: 3, ssrc: 1}, {sequence: 77, ssrc: 2}, {sequence: 78, ssrc: 2}} {
-		r.take(p)
+		r.take(p, 0)
 	}
 	if n := r.before + r.received; n != 4 || r.lost() != 1 {
 		t.Errorf("two sources: %d received, %d lost", n, r.lost())
@@ -109,12 +109,12 @@ func FuzzSDP(f *testing.F) {
 	f.Add([]byte("v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 4000 RTP/AVP 0 8\r\na=sendonly\r\n"))
 	f.Add([]byte("v=0\nc=IN IP6 ::1\nm=video 1/2 x y\nm=audio 4000/1 RTP/AVP 0\nc=IN IP4 1.2.3.4\na=inactive\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		d, err := parseSDP(b)
+		d, err := parseSDP(b, DefaultCodecs())
 		if err != nil {
 			return
 		}
-		answer := writeSDP("x", 1, 1, netip.MustParseAddrPort("127.0.0.1:6000"), sendrecv.within(d.dir), &d)
-		if _, err := parseSDP(answer); err != nil {
+		answer := writing{user: "x", local: netip.MustParseAddrPort("127.0.0.1:6000"), dir: sendrecv.within(d.dir), offer: &d}.bytes()
+		if _, err := parseSDP(answer, DefaultCodecs()); err != nil {
 			t.Errorf("the answer cannot be read: %v\n%s", err, answer)
 		}
 	})

@@ -3,6 +3,7 @@ package phone
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -17,9 +18,19 @@ const maxSetup = 3 * time.Minute
 // goodbye bounds a BYE that nobody waits for.
 const goodbye = 32 * time.Second
 
+// Options are what a caller may ask for beside the call.
+type Options struct {
+	AnswerMode *AnswerMode // nil: nothing is asked
+}
+
 // Call calls to, "sip:bob@p2psip.example", and returns without waiting for an answer; Wait and States tell what becomes
 // of it. The call is cancelled if ctx ends before it is answered; afterwards ctx does not matter.
 func (p *Phone) Call(ctx context.Context, to string) (*Call, error) {
+	return p.CallWith(ctx, to, Options{})
+}
+
+// CallWith is Call with options.
+func (p *Phone) CallWith(ctx context.Context, to string, o Options) (*Call, error) {
 	uri, err := message.ParseURI(to)
 	if err != nil || uri.Scheme != "sip" {
 		return nil, fmt.Errorf("call %q: not a sip: URI", to)
@@ -33,6 +44,9 @@ func (p *Phone) Call(ctx context.Context, to string) (*Call, error) {
 		return nil, fmt.Errorf("call %s: closed, or more than %d calls", to, p.cfg.MaxCalls)
 	}
 	c.mu.Lock()
+	if o.AnswerMode != nil {
+		c.extra = append(c.extra, "Supported: "+tagAnswerMode, o.AnswerMode.header())
+	}
 	err = c.sendInvite()
 	if err != nil {
 		c.endLocked(State{Kind: Failed, Reason: err.Error()})
@@ -53,7 +67,7 @@ func (c *Call) sendInvite() error {
 	req, err := c.p.build(parts{
 		method: "INVITE", uri: c.peer, routes: c.p.outboundRoute(),
 		from: c.from(), to: "<" + c.peer + ">", callID: c.callID, cseq: uint32(c.tries),
-		contact: c.p.contact, headers: c.auth, sdp: c.describe(nil),
+		contact: c.p.contact, headers: slices.Concat(c.extra, c.auth), sdp: c.describe(nil),
 	})
 	if err != nil {
 		return err
@@ -107,6 +121,7 @@ func (h *caller) HandleResponse(tx *transaction.Client, res *sip.Response) {
 		if _, there := c.states.has(Ringing); !there {
 			c.states.push(State{Kind: Ringing, Status: status, Reason: res.Reason})
 		}
+		c.hearEarly(res)
 	case status < 200:
 	case status < 300:
 		c.accepted(res)
@@ -121,6 +136,17 @@ func (h *caller) HandleResponse(tx *transaction.Client, res *sip.Response) {
 		}
 	default:
 		c.failedLocked(status, res.Reason)
+	}
+}
+
+// hearEarly listens to what is to be heard before the answer (RFC 3960), from whoever said so last. This side is silent
+// until then. c.mu is held.
+func (c *Call) hearEarly(res *sip.Response) {
+	if len(res.Body()) == 0 || c.dlg != nil || c.states.over() {
+		return
+	}
+	if theirs, err := c.p.parseAnswer(res.Body()); err == nil && usable(theirs.addr) {
+		c.media.set(theirs, direction{recv: theirs.dir.send})
 	}
 }
 
@@ -161,13 +187,20 @@ func (c *Call) accepted(res *sip.Response) {
 		c.failedLocked(487, "answered while it was being cancelled")
 		return
 	}
-	theirs, err := parseSDP(res.Body())
+	theirs, err := c.p.parseAnswer(res.Body())
 	if err != nil || !usable(theirs.addr) {
 		c.p.leave(d)
 		c.failedLocked(488, fmt.Sprintf("the answer cannot be used: %v", err))
 		return
 	}
 	c.dlg, c.ack = d, ack
+	for _, name := range []string{headerPrivAnswerMode, headerAnswerMode} {
+		if h := res.GetHeader(name); h != nil {
+			if a, ok := ParseAnswerMode(h.Value()); ok {
+				c.answerer = a.String()
+			}
+		}
+	}
 	c.answeredLocked(theirs)
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -48,12 +49,21 @@ type Config struct {
 	AuthUser string         // for digest; "": the user part of AOR
 	Password string         // "": challenges are not answered
 
-	// Media opens the socket for the audio of one call; nil: a free UDP port on Local's address.
+	// Media opens the socket for the audio of one call; reports go over it only where the far side wants them on the same
+	// port. nil: two neighbouring UDP ports on Local's address, one of them for reports.
 	Media func() (net.PacketConn, error)
 
 	// Incoming is told of every new call and decides about it by calling Ring, Answer or Reject on it, then or later. It
 	// is called on the reader of the socket and must not block. nil: 480 for every call. See AnswerAfter, Busy, RingOnly.
 	Incoming func(*Call)
+
+	// Sound is asked at the beginning of every call what it sends and who listens; a nil Source is a tone of ToneHz, a nil
+	// Sink is nobody. Both are used until the call is over. nil: a tone and nobody.
+	Sound func(*Call) (Source, Sink)
+	// Codecs are those to use, the preferred one first; nil: DefaultCodecs.
+	Codecs []Codec
+	// ReportEvery is the mean time between two RTCP reports; 0: DefaultReportEvery, negative: none.
+	ReportEvery time.Duration
 
 	// Silent: calls are set up with audio, but none is sent and none is listened to. For phones by the hundred.
 	Silent bool
@@ -82,6 +92,11 @@ func (c Config) Validate() error {
 	}
 	if c.MaxCalls < 0 || c.ToneHz < 0 {
 		return errors.New("phone: MaxCalls or ToneHz is negative")
+	}
+	for _, codec := range c.Codecs {
+		if codec != PCMU && codec != PCMA {
+			return fmt.Errorf("phone: there is no codec with payload type %d", codec)
+		}
 	}
 	return c.Timers.Validate()
 }
@@ -126,12 +141,13 @@ func New(cfg Config) (*Phone, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	local := cfg.Local.LocalAddr().(*net.UDPAddr)
-	if cfg.Media == nil {
-		cfg.Media = func() (net.PacketConn, error) {
-			return net.ListenUDP("udp", &net.UDPAddr{IP: local.IP, Zone: local.Zone})
-		}
+	if len(cfg.Codecs) == 0 {
+		cfg.Codecs = DefaultCodecs()
 	}
+	if cfg.ReportEvery == 0 {
+		cfg.ReportEvery = DefaultReportEvery
+	}
+	local := cfg.Local.LocalAddr().(*net.UDPAddr)
 	p := &Phone{cfg: cfg, uri: uri, log: cfg.Logger, calls: map[string]*Call{}}
 	p.host = flow.AddrFrom(local.AddrPort()).String()
 	p.contact = "<sip:" + uri.User + "@" + p.host + ">"

@@ -158,7 +158,7 @@ func TestRawDialog(t *testing.T) {
 		{"an old number", "OPTIONS", 4, "", 500},
 		{"OPTIONS", "OPTIONS", 6, "", 200},
 		{"a method it does not know", "INFO", 7, "", 405},
-		{"a session it cannot use", "INVITE", 8, "v=0\r\nm=audio 9 RTP/AVP 8\r\n", 488},
+		{"a session it cannot use", "INVITE", 8, "v=0\r\nm=audio 9 RTP/AVP 18\r\n", 488},
 	} {
 		r.request(step.method, r.phone.Contact(), tag, step.cseq, step.body)
 		if res := r.response(step.method); res.StatusCode != step.status {

@@ -16,7 +16,6 @@ type packet struct {
 
 const (
 	rtpHeader = 12
-	pcmu      = 0 // payload type, RFC 3551
 )
 
 var errRTP = errors.New("not an RTP packet")

@@ -185,7 +185,7 @@ func (h *changer) HandleResponse(_ *transaction.Client, res *sip.Response) {
 		c.p.send(c.p.hop(c.dlg), h.ack)
 		return
 	}
-	answer, err := parseSDP(res.Body())
+	answer, err := c.p.parseAnswer(res.Body())
 	if err != nil || !usable(answer.addr) {
 		h.done.post(result{err: fmt.Errorf("the answer cannot be used: %w", err)})
 		return
@@ -212,7 +212,7 @@ func (c *Call) reinvited(tx *transaction.Server, req *sip.Request) {
 	}
 	var offer *description
 	if len(req.Body()) > 0 {
-		d, err := parseSDP(req.Body())
+		d, err := c.p.parseSDP(req.Body())
 		if err != nil || !usable(d.addr) {
 			c.p.respond(tx, c.response(req, 488)) // the session stays as it was
 			return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Kind is what has become of a call.
@@ -28,6 +29,7 @@ func (k Kind) String() string {
 // State is one step of a call.
 type State struct {
 	Kind   Kind
+	At     time.Time
 	Status int    // of the response that brought it about, 0 if none did
 	Reason string // in words
 }
@@ -63,6 +65,7 @@ func (s *states) push(st State) bool {
 	if s.last != nil {
 		return false
 	}
+	st.At = time.Now()
 	if st.last() {
 		s.last = &st
 	}
