@@ -15,7 +15,7 @@ func newEngine(*Loop) (*engine, error) { return nil, nil }
 func (*engine) close() error                                   { return nil }
 func (*engine) server(netip.AddrPort, Options) (socket, error) { return nil, ErrClosed }
 func (*engine) relayed(netip.AddrPort) (socket, error)         { return nil, ErrClosed }
-func (*engine) start(*RelayedConn, Front)                      {}
+func (*engine) start(*RelayedConn, Front) error                { return nil }
 
 // reusePort has no counterpart that spreads clients over sockets.
 func reusePort(_, _ string, _ syscall.RawConn) error { return syscall.EINVAL }

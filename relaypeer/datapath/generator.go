@@ -93,7 +93,10 @@ func (g *Generator) AllocatePacketConn(_ string, port int) (net.PacketConn, net.
 	}
 	r := &RelayedConn{loop: g.Loop, s: s, o: o, announced: asked.Relayed, addr: net.UDPAddrFromAddrPort(s.local()), meter: meter}
 	g.Loop.count.allocations.Add(1)
-	g.Loop.start(r, g.Front)
+	if err := g.Loop.start(r, g.Front); err != nil {
+		_ = r.Close()
+		return nil, nil, err
+	}
 	if o != nil {
 		o.created(r)
 	}

@@ -81,10 +81,11 @@ func (l *Loop) socket(at netip.AddrPort) (socket, error) {
 	return l.plain(at, false)
 }
 
-func (l *Loop) start(r *RelayedConn, front Front) {
+func (l *Loop) start(r *RelayedConn, front Front) error {
 	if l.engine != nil {
-		l.engine.start(r, front)
+		return l.engine.start(r, front)
 	}
+	return nil
 }
 
 func (l *Loop) plain(at netip.AddrPort, reuse bool) (socket, error) {
