@@ -59,11 +59,17 @@ type Stream struct {
 
 // Read gives what the member sent behind its greeting.
 func (s *Stream) Read(b []byte) (int, error) {
-	s.once.Do(func() { s.helloed = s.greet() })
-	if s.helloed != nil {
-		return 0, s.helloed
+	if err := s.Greeted(); err != nil {
+		return 0, err
 	}
 	return s.Stream.Read(b)
+}
+
+// Greeted waits for the member's greeting, as the first Read does, and says whether it is good. It comes at once from a
+// member that is there.
+func (s *Stream) Greeted() error {
+	s.once.Do(func() { s.helloed = s.greet() })
+	return s.helloed
 }
 
 // keep has the connection stay for as long as the stream lives, however many others there are: a call that is being set up
