@@ -1,0 +1,152 @@
+package media
+
+import (
+	"net/netip"
+
+	"p2psip/interwork/media/sdp"
+)
+
+// LegKind is what stands at the end of a leg.
+type LegKind uint8
+
+// The kinds.
+const (
+	// PhoneLeg: a phone of this node. It is offered RTP/AVP, or what it has used itself in this dialog.
+	PhoneLeg LegKind = iota
+	// NodeLeg: another node, or a phone beside it that does all itself. It is offered UDP/TLS/RTP/SAVP with ICE, and never in
+	// clear.
+	NodeLeg
+	// OutsideLeg: somebody outside the overlay of whom nothing is known. It is offered RTP/AVP with ICE (the default candidate
+	// being c= and m=), RTCP on the same port, and keys beside it (RFC 8643).
+	OutsideLeg
+)
+
+// Leg says how descriptions for one side are written.
+type Leg struct {
+	Kind LegKind
+	// Opportunistic: a phone is offered keys (a=crypto) beside RTP/AVP (RFC 8643). Right where its signalling is encrypted.
+	Opportunistic bool
+	// Clear: a NodeLeg whose offer is not encrypted is answered in clear instead of being refused.
+	Clear bool
+	// Address is written where no stream gives one: when all are refused.
+	Address netip.Addr
+}
+
+// offer picks from what a leg has what is offered there. known is what that side has last said of this stream, the zero
+// value at first; feedback says that the offer which is passed on wants early feedback (AVPF).
+func (l Leg) offer(local, known sdp.Transport, feedback bool) (sdp.Transport, string) {
+	t := sdp.Transport{RTP: local.RTP, RTCP: local.RTCP}
+	p, old := sdp.ParseProfile(known.Profile)
+	if !old && l.Kind == NodeLeg {
+		p = sdp.Profile{DTLS: true, Secure: true, Feedback: feedback}
+	}
+	t.Profile = p.String()
+
+	dtls, sdes := p.DTLS, p.Secure && !p.DTLS
+	if !p.Secure { // beside RTP/AVP
+		switch l.Kind {
+		case PhoneLeg:
+			dtls = len(known.Fingerprints) > 0
+			sdes = len(known.Crypto) > 0 || l.Opportunistic
+		case OutsideLeg:
+			dtls, sdes = true, true
+		}
+	}
+	if dtls && len(local.Fingerprints) > 0 {
+		t.Fingerprints, t.Setup, t.TLSID = local.Fingerprints, sdp.SetupActpass, local.TLSID
+	}
+	if sdes {
+		t.Crypto = local.Crypto
+	}
+	switch l.Kind {
+	case PhoneLeg:
+		t.Mux = local.Mux && known.Mux
+	case NodeLeg:
+		t.ICE, t.Mux = local.ICE, true
+	case OutsideLeg:
+		t.ICE, t.Mux = local.ICE, local.Mux
+	}
+	t.RTCP = l.rtcp(t, local)
+	return t, l.lacks(t, p)
+}
+
+// answer picks from what a leg has what an offer from there is answered with. had is our role in the DTLS association that
+// goes on, SetupNone where a new one begins.
+func (l Leg) answer(local, offered sdp.Transport, had sdp.Setup) (sdp.Transport, string) {
+	t := sdp.Transport{RTP: local.RTP, RTCP: local.RTCP, Profile: offered.Profile, Mux: offered.Mux && local.Mux}
+	if l.Kind == NodeLeg {
+		t.Mux = offered.Mux
+	}
+	p, _ := sdp.ParseProfile(offered.Profile)
+	switch {
+	case offered.ICE != nil && offered.ICE.Mismatch:
+		t.ICE = &sdp.ICE{Mismatch: true}
+	case offered.ICE.Usable():
+		t.ICE = local.ICE
+	}
+	if len(offered.Fingerprints) > 0 && len(local.Fingerprints) > 0 && (p.DTLS || !p.Secure) {
+		t.Fingerprints, t.Setup = local.Fingerprints, offered.Setup.Answer(had)
+		if offered.TLSID != "" {
+			t.TLSID = local.TLSID
+		}
+	} else if c, ok := ChooseCrypto(offered.Crypto, local.Crypto); ok && !p.DTLS {
+		t.Crypto = []sdp.Crypto{c}
+	}
+	t.RTCP = l.rtcp(t, local)
+	if l.Kind == NodeLeg && !l.Clear && len(t.Fingerprints)+len(t.Crypto) == 0 {
+		return t, "not encrypted"
+	}
+	return t, l.lacks(t, p)
+}
+
+// rtcp: one port for both needs no a=rtcp, except where the far side may not know rtcp-mux, and then the same port is told.
+func (l Leg) rtcp(t, local sdp.Transport) netip.AddrPort {
+	switch {
+	case l.Kind == OutsideLeg && !local.RTCP.IsValid():
+		return local.RTP
+	case t.Mux && l.Kind != OutsideLeg:
+		return netip.AddrPort{}
+	}
+	return local.RTCP
+}
+
+// lacks says what is missing for a protocol that promises keys.
+func (l Leg) lacks(t sdp.Transport, p sdp.Profile) string {
+	switch {
+	case t.RTP.Port() == 0:
+		return "no port"
+	case p.DTLS && len(t.Fingerprints) == 0:
+		return "no fingerprint in common"
+	case p.Secure && !p.DTLS && len(t.Crypto) == 0:
+		return "no crypto suite in common"
+	case l.Kind == NodeLeg && p.DTLS && t.ICE == nil:
+		return "no ICE"
+	}
+	return ""
+}
+
+// ChooseCrypto answers an offer of SDES keys (RFC 4568 §5.1.2): the first line whose suite is among ours, with its tag and our
+// key. Lines with an MKI are taken only if nothing else is there.
+func ChooseCrypto(offered, ours []sdp.Crypto) (sdp.Crypto, bool) {
+	for _, mki := range []bool{false, true} {
+		for _, o := range offered {
+			for _, c := range ours {
+				if c.Suite == o.Suite && mki == (o.MKI != "") {
+					return sdp.Crypto{Tag: o.Tag, Suite: c.Suite, KeySalt: c.KeySalt}, true
+				}
+			}
+		}
+	}
+	return sdp.Crypto{}, false
+}
+
+// Needs says whether the writer of a description needs somebody to carry its streams: there is RTP that it does not bring
+// ICE for. Where there is nothing to carry, or all of it has ICE, a description passes untouched.
+func Needs(s *sdp.Session) bool {
+	for _, m := range s.Media {
+		if _, rtp := sdp.ParseProfile(m.Proto); rtp && m.Port != 0 && !m.Transport().ICE.Usable() {
+			return true
+		}
+	}
+	return false
+}
