@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,6 +139,14 @@ func (p *Peer) own(h proxy.Hop) bool {
 // Permits says whether an address outside is one that this proxy peer may be sent to by a stranger's zone: of the public
 // Internet, or of the kind of network that its own sockets are in.
 func (p *Peer) Permits(a netip.Addr) bool { return permits(p.sockets, a) }
+
+// Loopback says that all public sockets are on loopback, as in a test.
+func (p *Peer) Loopback() bool {
+	return !slices.ContainsFunc(p.sockets, func(k socket) bool {
+		ap, ok := k.name.AddrPort()
+		return !ok || !ap.Addr().IsLoopback()
+	})
+}
 
 func permits(sockets []socket, a netip.Addr) bool {
 	a = a.Unmap()

@@ -143,6 +143,20 @@ func borderRows(b node.Border) (rows [][]string) {
 	}
 	return append(rows,
 		[]string{"advertised at", plural(b.Adverts, "node")},
+		[]string{"found from outside", foundOutside(b.Binding)},
 		[]string{"from outside", fmt.Sprintf("%s, %d for users here, %d limited, %d of scanners", plural(int(b.Requests), "request"), b.Entered, b.Limited, b.Scanners)},
 		[]string{"to outside", fmt.Sprintf("%s, %d without a way, %d places failed, %s", plural(int(b.Left), "request"), b.Refused, b.Failed, plural(b.Conns, "connection"))})
+}
+
+// foundOutside says in a word whether calls from outside find a proxy peer.
+func foundOutside(b *node.Binding) string {
+	switch {
+	case b == nil:
+		return "not asked"
+	case b.Bound:
+		return "yes: " + b.Why
+	case !b.Known:
+		return "not known"
+	}
+	return "no"
 }

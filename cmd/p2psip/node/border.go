@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 
 	"p2psip/interwork/flow"
 	"p2psip/interwork/locate"
@@ -37,6 +38,8 @@ type ProxyPeer struct {
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Capacity uint32
 	Limits   proxypeer.Limits
+	// Unlisted says that the DNS is not meant to lead to this proxy peer, so nobody looks whether it does.
+	Unlisted bool
 	// ShowVias has the public side see the names of nodes and the addresses of phones in Via; for who looks for a fault.
 	ShowVias bool
 }
@@ -181,18 +184,14 @@ func transports(sockets []proxypeer.Socket) (out []string) {
 // startBorder opens the doors to the public side and tells the overlay of them; a node without looks for one that has.
 func (n *Node) startBorder(r flow.Handler) error {
 	if n.border == nil {
-		ctx, stop := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
+		n.prepared = background(func(ctx context.Context) {
 			if n.overlay.WaitJoined(ctx) == nil && len(n.Users()) > 0 {
 				n.finder.Prepare(ctx)
 			}
-		}()
-		n.prepared = func() { stop(); <-done }
+		})
 		return nil
 	}
-	n.watchFederation()
+	n.prepared = background(n.watchFederation, n.watchBinding)
 	if err := n.border.Start(r); err != nil {
 		return err
 	}
@@ -201,24 +200,28 @@ func (n *Node) startBorder(r flow.Handler) error {
 	}, func() int { return n.core.Stats().Carried })
 }
 
-// watchFederation takes up changes of the federation policy until prepared is called.
-func (n *Node) watchFederation() {
+// background runs functions until they end or stop is called, which waits for them.
+func background(fs ...func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, f := range fs {
+		wg.Go(func() { f(ctx) })
+	}
+	return func() { cancel(); wg.Wait() }
+}
+
+// watchFederation takes up changes of the federation policy until ctx ends.
+func (n *Node) watchFederation(ctx context.Context) {
 	if n.federation == nil {
 		return
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		n.federation.Watch(ctx, policy.WatchEvery, func(err error) {
-			if err != nil {
-				n.log.Warn("the federation policy is not taken up; the one before stays in force", "error", err)
-				return
-			}
-			n.log.Info("a new federation policy is in force")
-		})
-	}()
-	n.prepared = func() { stop(); <-done }
+	n.federation.Watch(ctx, policy.WatchEvery, func(err error) {
+		if err != nil {
+			n.log.Warn("the federation policy is not taken up; the one before stays in force", "error", err)
+			return
+		}
+		n.log.Info("a new federation policy is in force")
+	})
 }
 
 // Border is how the way out of the overlay, and into it, stands.
@@ -237,6 +240,7 @@ type Border struct {
 	Conns    int      `json:"connected,omitempty"` // connections with other servers
 	Adverts  int      `json:"advertised,omitempty"`
 	Policy   string   `json:"federation_error,omitempty"` // why the federation policy as it is now is not in force
+	Binding  *Binding `json:"dns,omitempty"`              // of a proxy peer: what the DNS makes of the overlay's identifier
 }
 
 func (n *Node) borderStatus() Border {
@@ -253,8 +257,8 @@ func (n *Node) borderStatus() Border {
 		bad = n.federation.Err().Error()
 	}
 	return Border{
-		Policy: bad,
-		Role:   true, Services: s.Services, Requests: s.Requests, Entered: s.Entered, Left: s.Left, Refused: s.Refused, Failed: s.Failed,
+		Policy: bad, Binding: n.binding.Load(),
+		Role: true, Services: s.Services, Requests: s.Requests, Entered: s.Entered, Left: s.Left, Refused: s.Refused, Failed: s.Failed,
 		Scanners: s.Scanners, Limited: s.Limited, Withheld: s.Withheld, Conns: s.Conns, Adverts: n.border.Advertised(),
 	}
 }

@@ -381,7 +381,7 @@ func newBorderWorld(t *testing.T, processes bool) *borderWorld {
 		}
 		c := w.config(dir)
 		c.Trace = trace{fmt.Sprintf("pp%d", i+1), w.log}.event
-		c.ProxyPeer = &ProxyPeer{DNS: []string{w.out.dns}, Federation: filepath.Join(dir, policy.FileName)}
+		c.ProxyPeer = &ProxyPeer{DNS: []string{w.out.dns}, Unlisted: true, Federation: filepath.Join(dir, policy.FileName)}
 		for _, tr := range []string{"udp", "tcp"} {
 			s, err := OpenPublic(tr+":"+w.out.peers[i].String(), nil)
 			if err != nil {
@@ -625,7 +625,7 @@ func TestProxyPeerProcess(t *testing.T) {
 	}
 	n, err := Start(Config{
 		DataDir: f[0], Listen: []string{"/ip4/127.0.0.1/tcp/0"}, SIP: "127.0.0.1:0", NoLAN: true, Control: true, Bootstrap: f[3:],
-		Logger: slog.New(slog.DiscardHandler), ProxyPeer: &ProxyPeer{DNS: []string{f[2]}, Sockets: []proxypeer.Socket{s}},
+		Logger: slog.New(slog.DiscardHandler), ProxyPeer: &ProxyPeer{DNS: []string{f[2]}, Unlisted: true, Sockets: []proxypeer.Socket{s}},
 	})
 	if err != nil {
 		t.Fatal(err)

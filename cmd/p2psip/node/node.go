@@ -40,6 +40,8 @@ type Node struct {
 	prepared func()            // ends the search for proxy peers, or the watch over federation
 
 	federation *policy.File // nil: the node is no proxy peer, or has no such file to look at
+	binding    atomic.Pointer[Binding]
+	rebind     chan struct{} // asks for a look at the binding
 
 	once sync.Once
 	err  error
@@ -54,7 +56,7 @@ func Start(c Config) (_ *Node, err error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	n := &Node{cfg: c, log: c.Logger, started: c.Now()}
+	n := &Node{cfg: c, log: c.Logger, started: c.Now(), rebind: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			n.Close()

@@ -150,6 +150,7 @@ func (n *Node) Status() Status {
 	s.Border = n.borderStatus()
 	s.Problems = append(s.Problems, n.problems(&s, cred, doc, now)...)
 	s.Problems = append(s.Problems, accountProblems(s.Accounts, accounts)...)
+	s.Problems = append(s.Problems, bindingProblems(s.Border.Binding)...)
 	return s
 }
 

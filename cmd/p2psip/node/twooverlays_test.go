@@ -42,7 +42,7 @@ func newForeignOverlay(t *testing.T, id, user string, at netip.AddrPort, dns str
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.ProxyPeer = &ProxyPeer{DNS: []string{dns}, Sockets: []proxypeer.Socket{s}}
+	c.ProxyPeer = &ProxyPeer{DNS: []string{dns}, Unlisted: true, Sockets: []proxypeer.Socket{s}}
 	c.Trace = trace{"pp", o.log}.event
 	o.pp = o.start(c)
 	c = o.config(o.home(user))
