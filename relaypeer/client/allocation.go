@@ -177,8 +177,8 @@ func (a *Allocation) extended(m *stun.Message) error {
 // Relay is the relay peer.
 func (a *Allocation) Relay() overlay.NodeID { return a.relay }
 
-// Server is how and where the relay peer is talked to, as in "udp 192.0.2.7:3478".
-func (a *Allocation) Server() string { return a.at.String() }
+// Server is where the relay peer is talked to, as in "192.0.2.7:3478"; Transport says how.
+func (a *Allocation) Server() string { return a.at.addr.String() }
 
 // Transport is the one between this node and the relay peer. What is relayed is always UDP.
 func (a *Allocation) Transport() Transport { return a.at.transport }
