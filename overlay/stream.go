@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // helloTimeout bounds how long a node takes to say who it is.
@@ -213,6 +215,27 @@ func (o *Peer) HandleService(service Service, f func(*Stream)) {
 		o.keep(s)
 		f(s)
 	})
+}
+
+// Connected gives the nodes of the routing table that are connected.
+func (o *Peer) Connected() []NodeID {
+	var out []NodeID
+	for _, p := range o.dht.RoutingTable().ListPeers() {
+		if o.host.Network().Connectedness(p) == network.Connected {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Remote gives the IP address of the far side, as this node sees it; invalid if the connection has none.
+func (s *Stream) Remote() netip.Addr {
+	ip, err := manet.ToIP(s.Conn().RemoteMultiaddr())
+	if err != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
 }
 
 func (o *Peer) writeHello(st network.Stream) error {

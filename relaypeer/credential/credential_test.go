@@ -84,7 +84,7 @@ func TestRefusal(t *testing.T) {
 
 func TestAnotherVersion(t *testing.T) {
 	var b bytes.Buffer
-	if err := write(&b, wireQuestion{2}, maxQuestion); err != nil {
+	if err := WriteMessage(&b, wireQuestion{2}, maxQuestion); err != nil {
 		t.Fatal(err)
 	}
 	var no *Refusal
@@ -218,7 +218,7 @@ func FuzzAnswer(f *testing.F) {
 
 func FuzzQuestion(f *testing.F) {
 	var b bytes.Buffer
-	if err := write(&b, wireQuestion{version}, maxQuestion); err != nil {
+	if err := WriteMessage(&b, wireQuestion{version}, maxQuestion); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes())

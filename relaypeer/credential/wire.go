@@ -105,7 +105,7 @@ type wireText struct {
 // Ask puts the question on a stream and gives the answer: a Grant, a *Refusal as error, or what went wrong. The caller bounds
 // the time with the stream's deadline, and closes it.
 func Ask(s io.ReadWriter) (Grant, error) {
-	if err := write(s, wireQuestion{version}, maxQuestion); err != nil {
+	if err := WriteMessage(s, wireQuestion{version}, maxQuestion); err != nil {
 		return Grant{}, fmt.Errorf("asking for a credential: %w", err)
 	}
 	return ReadAnswer(s)
@@ -114,7 +114,7 @@ func Ask(s io.ReadWriter) (Grant, error) {
 // ReadQuestion reads what Ask has written. The error of a question of another version is a *Refusal to be answered with.
 func ReadQuestion(r io.Reader) error {
 	var q wireQuestion
-	if err := read(r, &q, maxQuestion); err != nil {
+	if err := ReadMessage(r, &q, maxQuestion); err != nil {
 		return fmt.Errorf("reading the question: %w", err)
 	}
 	if q.Version != version {
@@ -136,7 +136,7 @@ func WriteGrant(w io.Writer, g Grant) error {
 		a.URIs = append(a.URIs, wireText{u})
 	}
 	a.Keys = append(a.Keys, g.Keys...)
-	return write(w, a, maxAnswer)
+	return WriteMessage(w, a, maxAnswer)
 }
 
 // WriteRefusal answers with a Refusal.
@@ -145,7 +145,7 @@ func WriteRefusal(w io.Writer, r *Refusal) error {
 	if code <= 0 || code > 255 {
 		code = CodeBusy
 	}
-	return write(w, wireAnswer{
+	return WriteMessage(w, wireAnswer{
 		Version: version, Refused: int(code), Reason: clip(r.Reason, maxReason), Retry: seconds(r.Retry), URIs: []wireText{}, Keys: [][]byte{},
 	}, maxAnswer)
 }
@@ -153,7 +153,7 @@ func WriteRefusal(w io.Writer, r *Refusal) error {
 // ReadAnswer reads what WriteGrant or WriteRefusal has written; a Refusal is a *Refusal as error.
 func ReadAnswer(r io.Reader) (Grant, error) {
 	var a wireAnswer
-	if err := read(r, &a, maxAnswer); err != nil {
+	if err := ReadMessage(r, &a, maxAnswer); err != nil {
 		return Grant{}, fmt.Errorf("reading the answer: %w", err)
 	}
 	switch {
@@ -236,7 +236,8 @@ func clip(s string, n int) string {
 	return s
 }
 
-func write(w io.Writer, v any, limit int) error {
+// WriteMessage writes one message of a stream between members: two bytes of length (big endian) and DER of at most limit bytes.
+func WriteMessage(w io.Writer, v any, limit int) error {
 	b, err := asn1.Marshal(v)
 	if err != nil {
 		return err
@@ -248,7 +249,8 @@ func write(w io.Writer, v any, limit int) error {
 	return err
 }
 
-func read(r io.Reader, v any, limit int) error {
+// ReadMessage reads what WriteMessage has written into v, a pointer; ErrMalformed if it is anything else.
+func ReadMessage(r io.Reader, v any, limit int) error {
 	var head [2]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
