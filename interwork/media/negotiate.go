@@ -196,20 +196,28 @@ func (n *Negotiation) dialogOf(fork string) (*talk, error) {
 	return &d, nil
 }
 
-// Receive reads a description and says what it is. An empty body is no error and gives nil: it is told so that it is known that a
-// late offer is to come. Errors are *Refusal: 488 for what cannot be carried, 491 for an offer that crosses another, 500
-// for one that comes before its sender's last was answered.
+// Receive reads a description and says what it is. Messages without one are told with an empty body, which gives nil and no
+// error: an INVITE, because a late offer is to come, and a 2xx and an ACK, because what they do not answer stays unanswered.
+// Errors are *Refusal: 488 for what cannot be carried, 491 for an offer that crosses another, 500 for one that comes before
+// its sender's last was answered, 502 for an answer that does not fit.
 func (n *Negotiation) Receive(msg Message, body []byte) (*Description, error) {
 	d, err := n.dialogOf(msg.Fork)
 	if err != nil {
 		return nil, err
 	}
 	if len(body) == 0 {
-		if msg.Method == "INVITE" && msg.Status == 0 {
-			d.late, d.lateBy = true, msg.From
-		}
+		d.silent(msg)
 		return nil, nil
 	}
+	desc, err := n.read(d, msg, body)
+	if err != nil && (msg.Status != 0 || msg.Method == "ACK") {
+		d.silent(msg)
+	}
+	return desc, err
+}
+
+// read is Receive for a body that is not empty.
+func (n *Negotiation) read(d *talk, msg Message, body []byte) (*Description, error) {
 	if p := d.repeated(msg, body); p != nil {
 		return &Description{Message: msg, Offer: p.offer, Repeat: true, Streams: p.streams, past: p}, nil
 	}
@@ -228,10 +236,7 @@ func (n *Negotiation) Receive(msg Message, body []byte) (*Description, error) {
 	} else {
 		err = n.readAnswer(d, desc)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return desc, nil
+	return desc, err
 }
 
 // Send makes the description for the other side. local says, for each of d.Streams that is to be carried, how its leg on

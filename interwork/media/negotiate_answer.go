@@ -20,9 +20,10 @@ func (n *Negotiation) readAnswer(d *talk, desc *Description) error {
 		fit++
 		m := desc.session.Media[at]
 		s := n.readStream(desc.From, m, d.heard[desc.From], i)
-		if s.Carry && (i >= len(x.offered) || !x.offered[i]) {
+		if s.Carry && !x.offered[i] {
 			s.Carry, s.Why = false, "was not offered"
 		}
+		s.Direction = s.Direction.Within(x.streams[i].Direction)
 		if s.Carry {
 			s.Why = n.cfg.Legs[desc.From].mismatch(d.told[desc.From].local[i], s.Remote)
 			s.Carry = s.Why == ""
@@ -120,7 +121,6 @@ func (n *Negotiation) sendAnswer(d *talk, desc *Description, local []sdp.Transpo
 	for i, m := range out.Media {
 		o, offered := x.offer.Media[i], x.streams[i]
 		s := &desc.Streams[i]
-		direction := s.Direction.Within(offered.Direction.Reverse())
 		var t sdp.Transport
 		if s.Carry && i < len(local) {
 			var why string
@@ -133,7 +133,7 @@ func (n *Negotiation) sendAnswer(d *talk, desc *Description, local []sdp.Transpo
 			refuse(m, o, desc.matched[i] < 0)
 			continue
 		}
-		setDirection(m, direction)
+		setDirection(m, s.Direction)
 		m.SetTransport(t)
 		m.Kind, m.Proto = o.Kind, o.Proto
 		sent.Streams[i] = t

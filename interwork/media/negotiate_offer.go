@@ -2,8 +2,9 @@ package media
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"strings"
 
@@ -165,7 +166,7 @@ func (n *Negotiation) sendOffer(d *talk, desc *Description, local []sdp.Transpor
 		sent.Streams[i], offered[i] = t, true
 	}
 	for i := len(out.Media); i < len(desc.Streams); i++ {
-		out.Add(d.refused(i))
+		out.Add(d.refused(to, i))
 	}
 	if why := nothingLeft(desc.Streams, offered); why != "" {
 		return Sent{}, &Refusal{488, why}
@@ -204,9 +205,9 @@ func nothingLeft(streams []MediaLine, goesOn []bool) string {
 }
 
 // refused is the m-line of a stream that once was and is not in use.
-func (d *talk) refused(i int) *sdp.Media {
+func (d *talk) refused(to Side, i int) *sdp.Media {
 	m := &sdp.Media{Kind: "audio", Proto: sdp.AVP, Formats: []string{"0"}}
-	for _, s := range []*sdp.Session{d.heard[Near].session, d.heard[Far].session, d.told[Near].session, d.told[Far].session} {
+	for _, s := range []*sdp.Session{d.told[to].session, d.heard[to].session, d.told[1-to].session, d.heard[1-to].session} {
 		if s != nil && i < len(s.Media) {
 			o := s.Media[i]
 			m.Kind, m.Proto, m.Formats = o.Kind, o.Proto, o.Formats
@@ -270,12 +271,12 @@ func (n *Negotiation) tell(d *talk, to Side, desc *Description, out *sdp.Session
 
 // id is the number of a session towards one side. The answers of different forks are different sessions.
 func (n *Negotiation) id(to Side, desc *Description) uint64 {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %d", n.cfg.ID, to)
+	fork := ""
 	if desc.Status != 0 {
-		fmt.Fprintf(h, " %s", desc.Fork)
+		fork = desc.Fork
 	}
-	return h.Sum64() >> 2 // some telephones read it into 63 bits, or 64 with a sign
+	h := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", n.cfg.ID, to, fork))
+	return binary.BigEndian.Uint64(h[:]) >> 2 // with a sign it has to fit into 64 bits (RFC 3264 §5)
 }
 
 func setDirection(m *sdp.Media, d sdp.Direction) {

@@ -41,4 +41,23 @@ func (d *talk) judgeResponse(msg Message, open bool) (offer bool, err error) {
 	return false, &Refusal{488, "a description that was overtaken by a newer one"}
 }
 
+// silent takes note of a message without a description that makes sense.
+func (d *talk) silent(msg Message) {
+	if msg.Method == "INVITE" && msg.Status == 0 {
+		d.late, d.lateBy = true, msg.From
+		return
+	}
+	x := d.last
+	if x == nil || x.by == msg.From || !sameTransaction(x.cseq, msg.CSeq) || msg.Status > 0 && msg.Status < 200 ||
+		msg.Status == 0 && msg.Method != "ACK" || msg.Status != 0 && msg.Method != x.method {
+		return
+	}
+	switch x.answered {
+	case early:
+		x.answered = answered // what the provisional response said holds
+	case unanswered:
+		d.heard, d.last = x.before, nil // the last chance to answer; the session goes on as it was
+	}
+}
+
 func sameTransaction(a, b uint32) bool { return a == 0 || b == 0 || a == b }
