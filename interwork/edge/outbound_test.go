@@ -92,3 +92,20 @@ func TestOutboundRefusals(t *testing.T) {
 		})
 	}
 }
+
+// TestPhoneWithICE tells phones that do ICE by themselves (RFC 5768) from others.
+func TestPhoneWithICE(t *testing.T) {
+	for params, want := range map[string]bool{"": false, ";+sip.ice": true, ";+SIP.ICE": true, `;+sip.ice="FALSE"`: false, `;+sip.ice="TRUE"`: true} {
+		inBubble(t, nil, func(b *bench) {
+			b.register(200, "Contact: <sip:alice@127.0.0.1:5070>"+params)
+			if ts := b.e.Bindings(aor(t, "alice")); len(ts) != 1 || ts[0].ICE != want {
+				t.Errorf("with %q: %+v", params, ts)
+			}
+			b.close()
+			b.start()
+			if ts := b.e.Bindings(aor(t, "alice")); len(ts) != 1 || ts[0].ICE != want {
+				t.Errorf("with %q after a restart: %+v", params, ts)
+			}
+		})
+	}
+}
