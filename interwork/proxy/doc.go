@@ -16,6 +16,12 @@
 // Border hands what leaves to a proxy peer; a proxy peer carries out what members send with a From that is theirs, and
 // brings in what is for users of the overlay. Places outside, and proxy peers, are tried one after the other.
 //
+// Where a node moves the sound of its phones, Media (media.go) is shown every session description between one of them and
+// anything elsewhere, and says what goes on in its place (body.go, exchange.go). Each branch has a description of its own, for
+// which it may have to wait; places outside that are tried one after the other share one, and their search goes on meanwhile.
+// What Media knows of a call does not survive a restart of the node: the call goes on and is silent until one of its phones
+// sends a re-INVITE, as it does for hold or by a session timer; that is a beginning for Media, and the sound is back.
+//
 // What it promises. Nothing blocks a reader: lookups and the opening of streams run on bounded goroutines, and what waits
 // for a stream keeps its order (outbox.go). A caller gets one final answer, each 2xx reaches it, and branches that lose
 // are cancelled. A request that arrives from another node reaches an IP address only along an authenticated flow token
@@ -25,9 +31,9 @@
 // A node that does not say a word in time is dead: another connection, or the next proxy peer, is tried, and the caller hears
 // within 4 s.
 //
-// What it never does. It does not open connections to phones, recurse on redirections, look inside bodies, or send to an
-// address that no phone has used, but for the servers that a Border finds for a member's request. It relays nothing between
-// outsiders, whatever Route, Request-URI, maddr or From say.
+// What it never does. It does not open connections to phones, recurse on redirections, understand a session
+// description, or send to an address that no phone has used, but for the servers that a Border finds for a member's request.
+// It relays nothing between outsiders, whatever Route, Request-URI, maddr or From say.
 //
 // Own addresses are decided in one place (own.go) for stamping and for recognising: what this node writes into Via and
 // Record-Route is exactly what it takes for itself later.
