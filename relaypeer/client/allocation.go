@@ -111,8 +111,8 @@ type Stats struct {
 }
 
 // newAllocation asks for an allocation over a fresh link. On failure the link is the caller's to close.
-func newAllocation(ctx context.Context, conn net.Conn, node overlay.NodeID, at endpoint, g credential.Grant, hint challenge, p *Pool) (a *Allocation, err error) {
-	a = &Allocation{
+func newAllocation(ctx context.Context, conn net.Conn, node overlay.NodeID, at endpoint, g credential.Grant, hint challenge, p *Pool) (_ *Allocation, err error) {
+	a := &Allocation{
 		relay: node, at: at, now: p.now, ended: p.ended, inbox: newQueue(),
 		wishes: make(chan netip.AddrPort, maxChannels), suspect: make(chan struct{}, 1), done: make(chan struct{}),
 		perms: map[netip.Addr]*permission{}, targets: map[netip.AddrPort]*target{}, channels: map[uint16]*target{}, next: minChannel,
@@ -124,9 +124,14 @@ func newAllocation(ctx context.Context, conn net.Conn, node overlay.NodeID, at e
 		}
 	}()
 	a.session = newSession(a.link, g, hint)
-	m, err := a.session.request(ctx, stun.MethodAllocate, requestedUDP())
+	// IPv4 is the family that most far sides have, and what is given where none is asked for (RFC 8656 §7.2).
+	wish, otherwise := []stun.Setter{requestedUDP()}, []stun.Setter{requestedUDP(), requestedIPv6()}
+	if at.only6 {
+		wish, otherwise = otherwise, wish
+	}
+	m, err := a.session.request(ctx, stun.MethodAllocate, wish...)
 	if codeOf(err) == codeFamily {
-		m, err = a.session.request(ctx, stun.MethodAllocate, requestedUDP(), requestedIPv6())
+		m, err = a.session.request(ctx, stun.MethodAllocate, otherwise...)
 	}
 	if err != nil {
 		if ctx.Err() != nil {

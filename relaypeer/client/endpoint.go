@@ -23,6 +23,7 @@ func transports() []Transport { return []Transport{UDP, TCP, TLS} }
 type endpoint struct {
 	transport Transport
 	addr      netip.AddrPort
+	only6     bool // the relay peer has no IPv4 address
 }
 
 func (e endpoint) String() string { return string(e.transport) + " " + e.addr.String() }
@@ -30,6 +31,7 @@ func (e endpoint) String() string { return string(e.transport) + " " + e.addr.St
 // endpoints reads the URIs of a relay peer, without those that are not usable, not permitted or there twice.
 func endpoints(permit func(netip.Addr) bool, lists ...[]string) (out []endpoint) {
 	seen := map[endpoint]bool{}
+	has4 := false
 	for _, uris := range lists {
 		for _, s := range uris {
 			u, err := credential.ParseURI(s)
@@ -45,9 +47,13 @@ func endpoints(permit func(netip.Addr) bool, lists ...[]string) (out []endpoint)
 			}
 			if !seen[e] && permit(e.addr.Addr()) {
 				seen[e] = true
+				has4 = has4 || e.addr.Addr().Is4()
 				out = append(out, e)
 			}
 		}
+	}
+	for i := range out {
+		out[i].only6 = !has4
 	}
 	return out
 }

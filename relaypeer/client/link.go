@@ -34,6 +34,9 @@ const (
 	sendBuffer = 256 << 10
 	// maxNonsense is how many messages that make no sense end a connection; datagrams of that kind are dropped.
 	maxNonsense = 64
+	// enoughRefusals is how many ICMP errors stand for the silence that follows: a relay peer that lives would have answered
+	// meanwhile, so that forging them is of no use.
+	enoughRefusals = 3
 )
 
 // Reasons why a relay peer counts as dead.
@@ -69,6 +72,7 @@ type link struct {
 	begun    time.Time
 	heard    atomic.Int64  // nanoseconds from begun to the last message that made sense; 0: none
 	nonsense atomic.Uint64 // messages dropped
+	refusals atomic.Uint64 // ICMP errors that say that nothing listens
 }
 
 type transactionID = [stun.TransactionIDSize]byte
@@ -189,7 +193,7 @@ func (l *link) await(ctx context.Context, t *transaction, pause time.Duration, s
 	defer l.forget(t)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	sent := 1
+	sent, refusals := 1, l.refusals.Load()
 	for {
 		select {
 		case a := <-t.answer:
@@ -205,6 +209,8 @@ func (l *link) await(ctx context.Context, t *transaction, pause time.Duration, s
 			switch {
 			case sent == maxSends:
 				return nil, fmt.Errorf("%w: asked %d times", errNoAnswer, sent)
+			case l.refusals.Load()-refusals >= enoughRefusals:
+				return nil, errPortClosed
 			case !steady:
 				pause = min(2*pause, maxRTO)
 			}
@@ -354,6 +360,7 @@ func (l *link) answered(in *stun.Message) bool {
 // refused: the kernel says that nothing listens at the relay peer's port. Before the first answer that is the end of what
 // was tried; later it is a reason to ask, since it can be forged.
 func (l *link) refused() {
+	l.refusals.Add(1)
 	if l.heard.Load() == 0 {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -34,11 +34,7 @@ func TestAllocateAndConverse(t *testing.T) {
 			if err := a.Alive(ctx); err != nil {
 				t.Errorf("Alive: %v", err)
 			}
-			a.mu.Lock()
-			if len(a.channels) != 1 || !a.channels[minChannel].bound {
-				t.Error("the data does not go over a channel")
-			}
-			a.mu.Unlock()
+			waitFor(t, "a channel", func() bool { return bound(a, e.LocalAddr().(*net.UDPAddr).AddrPort()) })
 			if s := a.Stats(); s.Sent != 5*channelAfter || s.Received != s.Sent || s.BytesSent != s.BytesReceived || s.Strange+s.Dropped > 0 {
 				t.Errorf("%+v", s)
 			}

@@ -47,7 +47,7 @@ func (p *Pool) ended(a *Allocation, err error) {
 	p.mu.Unlock()
 	// A connection that broke or an allocation that was forgotten says that something happened; whether the relay peer is
 	// still there shows when it is asked next.
-	if errors.Is(err, errNoAnswer) {
+	if errors.Is(err, errNoAnswer) || errors.Is(err, errPortClosed) {
 		p.failed(a.relay, err)
 	}
 	p.kick()

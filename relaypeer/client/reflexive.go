@@ -107,7 +107,7 @@ func reflexive(ctx context.Context, conn net.PacketConn, servers []netip.AddrPor
 // mappedIn reads the response to one of the requests, if b is one and comes from where it was sent.
 func mappedIn(b []byte, from net.Addr, ids map[transactionID]netip.AddrPort) (netip.AddrPort, bool) {
 	m := stun.New()
-	m.Raw = append(m.Raw, b...)
+	m.Raw = append(m.Raw[:0], b...)
 	if !stun.IsMessage(b) || m.Decode() != nil || m.Type != stun.BindingSuccess {
 		return netip.AddrPort{}, false
 	}

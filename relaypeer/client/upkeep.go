@@ -235,7 +235,7 @@ func (a *Allocation) Alive(ctx context.Context) error {
 	default:
 	}
 	if a.fatal(err) {
-		return err
+		return a.Err()
 	}
 	return nil // it answered
 }
