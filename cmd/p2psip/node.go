@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,7 +23,7 @@ func (p *program) node() *cli.Command {
 		Description: "p2psip node init --overlay overlay.json    join an overlay\n" +
 			"p2psip node                               run; phones register at 127.0.0.1:5060\n" +
 			"p2psip node --sip 0.0.0.0:5060            phones in the whole house, see p2psip user add",
-		Flags: append([]cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			dataFlag(),
 			&cli.StringSliceFlag{Name: "listen", Usage: "`MULTIADDR` where other nodes reach this one (default: port 5080 everywhere, TCP and QUIC)"},
 			&cli.StringFlag{Name: "sip", Value: node.DefaultSIP, Usage: "`ADDR:PORT` where phones reach this node, UDP and TCP (default: " + node.DefaultSIP + ")"},
@@ -35,7 +36,7 @@ func (p *program) node() *cli.Command {
 			&cli.BoolFlag{Name: "no-lan", Usage: "do not look for nodes in the local network"},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log on standard error, text or json (default: text)"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
-		}, proxyPeerFlags()...),
+		}, mediaFlags(), proxyPeerFlags()),
 		Action:      p.runNode,
 		Subcommands: []*cli.Command{p.nodeInit(), p.nodeInstall(), p.nodeID()},
 	}
@@ -58,6 +59,9 @@ func (p *program) runNode(c *cli.Context) error {
 		SIP: c.String("sip"), Advertise: c.String("advertise"), Trust: c.String("trust"), Control: true, Logger: log,
 	}
 	if err := checkBootstrap(cfg.Bootstrap); err != nil {
+		return err
+	}
+	if cfg.Media, err = mediaConfig(c); err != nil {
 		return err
 	}
 	if _, err := node.ParseSIP(cfg.SIP); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -79,6 +80,7 @@ func (p *program) sayStatus(s *node.Status) {
 	rows = append(rows, []string{"joined", joined},
 		[]string{"neighbours", fmt.Sprintf("%d (%d connected)", s.Table, s.Links)},
 		[]string{"stores for others", plural(s.Stored, "record")})
+	rows = append(rows, mediaRows(s.Media, s.Relays)...)
 	rows = append(rows, borderRows(s.Border)...)
 	p.ui.Table(rows...)
 
@@ -113,7 +115,7 @@ func (p *program) sayStatus(s *node.Status) {
 	p.ui.Say("\nCalls:")
 	rows = nil
 	for _, c := range s.Calls {
-		rows = append(rows, []string{c.From, "with " + c.To, "for " + span(now.Sub(c.Since))})
+		rows = append(rows, []string{c.From, "with " + c.To, "for " + span(now.Sub(c.Since)), soundOf(c.Media)})
 	}
 	if len(rows) == 0 {
 		rows = append(rows, []string{"none in progress"})
@@ -128,6 +130,42 @@ func (p *program) sayStatus(s *node.Status) {
 	for _, pr := range s.Problems {
 		p.ui.Say("  %s\n    hint: %s", pr.What, pr.Hint)
 	}
+}
+
+// mediaRows tells how the sound of calls goes.
+func mediaRows(m *node.Media, relays []node.RelayPeer) [][]string {
+	if m == nil {
+		return [][]string{{"sound of calls", "does not pass through this node"}}
+	}
+	used := 0
+	for _, r := range relays {
+		if r.Chosen {
+			used++
+		}
+	}
+	return [][]string{
+		{"sound of calls", fmt.Sprintf("%d of %s, %d of %s of ports used", m.Sessions, plural(m.MaxSessions, "call"), m.PortsUsed, plural(m.PortsTotal, "pair"))},
+		{"relay peers", fmt.Sprintf("%d known, the next call uses %d", len(relays), used)},
+	}
+}
+
+// soundOf tells how the sound of one call goes.
+func soundOf(m *node.CallMedia) string {
+	if m == nil {
+		return "its sound does not pass through this node"
+	}
+	path := map[string]string{"": "no sound yet", "host": "straight", "reflexive": "straight, through a NAT", "relayed": "relayed"}[m.Path]
+	if len(m.Relays) > 0 {
+		path += " by " + strings.Join(m.Relays, ", ")
+	}
+	secret := "not encrypted"
+	if m.Encrypted != "no" {
+		secret = "encrypted " + m.Encrypted
+	}
+	if m.Trouble != "" {
+		return path + ", " + secret + "; " + m.Trouble
+	}
+	return path + ", " + secret
 }
 
 // borderRows tells how calls leave the overlay and come into it.

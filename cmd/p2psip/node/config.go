@@ -54,6 +54,9 @@ type Config struct {
 	// ProxyPeer, when set, makes the node a proxy peer.
 	ProxyPeer *ProxyPeer
 
+	// Media, when set, has the sound of phones that do no ICE pass through the node; nil: session descriptions pass untouched.
+	Media *MediaConfig
+
 	Control bool // answer questions on a socket in the data directory
 
 	Timing       overlay.Timing
@@ -95,6 +98,9 @@ func (c Config) Validate() error {
 		if _, err := netip.ParseAddr(c.Advertise); err != nil {
 			return fmt.Errorf("the address to advertise, %q, is no IP address", c.Advertise)
 		}
+	}
+	if err := c.Media.validate(); err != nil {
+		return err
 	}
 	if _, err := edge.ParseTrust(c.Trust); err != nil {
 		return fmt.Errorf("the addresses to trust: %w", err)

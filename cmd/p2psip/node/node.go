@@ -13,6 +13,7 @@ import (
 	"p2psip/interwork/account"
 	"p2psip/interwork/edge"
 	"p2psip/interwork/flow"
+	"p2psip/interwork/media"
 	"p2psip/interwork/proxy"
 	"p2psip/overlay"
 	"p2psip/overlay/datadir"
@@ -38,6 +39,10 @@ type Node struct {
 	border   *proxypeer.Peer   // nil: the node is no proxy peer
 	finder   *proxypeer.Finder // nil: it is one
 	prepared func()            // ends the search for proxy peers, or the watch over federation
+
+	media        *media.Manager // nil: the phones see to their sound themselves
+	mediaStreams *mediaStreams  // with media
+	relays       *relays        // with media; nil: others were given
 
 	federation *policy.File // nil: the node is no proxy peer, or has no such file to look at
 	binding    atomic.Pointer[Binding]
@@ -139,7 +144,10 @@ func (n *Node) chance() func() float64 {
 func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	n.own = n.sockets.addrs()
 	n.peers = newPeers(n.overlay, n.log)
-	publish := publisher{n.overlay}
+	if err := n.openMedia(); err != nil {
+		return err
+	}
+	publish := publisher{n.overlay, n.warmMedia}
 	trusted, err := edge.ParseTrust(n.cfg.Trust)
 	if err != nil {
 		return err
@@ -163,6 +171,9 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	if err := n.openBorder(doc.ID, &core); err != nil {
 		return err
 	}
+	if n.media != nil {
+		core.Media = anchors{n.media}
+	}
 	if n.core, err = proxy.New(core); err != nil {
 		return err
 	}
@@ -174,6 +185,9 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	publish.retire(n.edge)
 	r := &router{layer: n.core.Layer(), peers: n.peers, edge: n.edge, lost: n.peerLost}
 	n.peers.start(r)
+	if n.mediaStreams != nil {
+		n.mediaStreams.serve(n.media.Renegotiated)
+	}
 	n.sockets.start(r, n.log)
 	if err := n.startBorder(r); err != nil {
 		return err
@@ -248,6 +262,7 @@ func (n *Node) close() error {
 	if n.core != nil {
 		n.core.Close()
 	}
+	n.closeMedia()
 	if n.overlay != nil {
 		errs = append(errs, n.overlay.Close())
 	}

@@ -9,11 +9,17 @@ import (
 )
 
 // publisher puts what the phones have registered into the overlay.
-type publisher struct{ overlay *overlay.Peer }
+type publisher struct {
+	overlay *overlay.Peer
+	phones  func() // hears that there are some
+}
 
 var _ edge.Publisher = publisher{}
 
 func (p publisher) Publish(ctx context.Context, aor overlay.AOR, devices []overlay.Device) error {
+	if len(devices) > 0 {
+		p.phones()
+	}
 	return p.overlay.Registrations().Set(ctx, aor, devices)
 }
 

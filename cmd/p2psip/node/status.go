@@ -42,9 +42,11 @@ type Status struct {
 	Accounts []account.Status `json:"accounts"` // with providers outside
 	Records  []Published      `json:"published"`
 	Calls    []Call           `json:"calls"`
+	Media    *Media           `json:"media,omitempty"` // nil: no sound passes through this node
 	Counters Counters         `json:"counters"`
 	Border   Border           `json:"border"`
-	Problems []Problem        `json:"problems"` // what is wrong; empty when all is well
+	Relays   []RelayPeer      `json:"relay_peers,omitempty"` // that calls from here would use, and others that are known
+	Problems []Problem        `json:"problems"`              // what is wrong; empty when all is well
 }
 
 // Overlay is the overlay a node belongs to.
@@ -80,6 +82,8 @@ type Call struct {
 	From  string    `json:"from"`
 	To    string    `json:"to"`
 	Since time.Time `json:"since"`
+
+	Media *CallMedia `json:"media,omitempty"` // nil: its sound does not pass through this node
 }
 
 // Counters count since the start.
@@ -135,8 +139,10 @@ func (n *Node) Status() Status {
 	}
 	slices.SortFunc(s.Records, func(a, b Published) int { return compare(a.AOR, b.AOR) })
 	for _, c := range n.core.Calls() {
-		s.Calls = append(s.Calls, Call{c.CallID, c.From, c.To, c.Since.UTC()})
+		s.Calls = append(s.Calls, Call{ID: c.CallID, From: c.From, To: c.To, Since: c.Since.UTC()})
 	}
+	n.mediaStatus(&s)
+	s.Relays = n.relayStatus()
 	st := n.core.Stats()
 	s.Counters = Counters{
 		Requests: st.Transactions.Requests, Responses: st.Transactions.Responses, Malformed: st.Transactions.Malformed,
@@ -208,6 +214,9 @@ func (n *Node) problems(s *Status, cred *overlay.Credential, doc *overlay.Docume
 	}
 	for _, p := range s.Phones.Problems {
 		add("see the node's log", "%s", p)
+	}
+	if m := s.Media; m != nil && m.Refused > 0 {
+		add("allow more with --media-ports", "%d calls were refused for want of ports or room for their sound", m.Refused)
 	}
 	if s.Counters.Panics > 0 {
 		add("this is a fault in p2psip; please report it with the node's log", "%d messages met a fault in their handling", s.Counters.Panics)
