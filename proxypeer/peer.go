@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,10 @@ type Peer struct {
 	calls    func() int // calls in progress, for the load that is advertised
 }
 
-var _ proxy.Border = (*Peer)(nil)
+var (
+	_ proxy.Border  = (*Peer)(nil)
+	_ proxy.Truster = (*Peer)(nil)
+)
 
 type counters struct {
 	requests, entered, left, refused, scanners, limited, withheld, failed atomic.Uint64
@@ -116,6 +120,16 @@ func (p *Peer) Enter(ctx context.Context, f flow.Flow, req *sip.Request) error {
 		return nil
 	}
 	return p.cfg.Policy.Inbound(ctx, plain(f), req)
+}
+
+// Trusts implements proxy.Truster: the policy lists the source among the addresses of a domain.
+func (p *Peer) Trusts(f flow.Flow) bool {
+	t, ok := p.cfg.Policy.(interface{ Trusts(netip.Addr) bool })
+	if !ok {
+		return false
+	}
+	a, err := netip.ParseAddr(f.Remote().Host)
+	return err == nil && t.Trusts(a)
 }
 
 // Answered implements proxy.Border.

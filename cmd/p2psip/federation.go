@@ -20,8 +20,8 @@ import (
 func (p *program) federation() *cli.Command {
 	return &cli.Command{
 		Name: "federation", Usage: "a proxy peer's rules about calls to and from other domains",
-		Description: "p2psip federation check sip:carol@example.com",
-		Subcommands: []*cli.Command{p.federationCheck()},
+		Description: "p2psip federation check sip:carol@example.com\np2psip federation reload",
+		Subcommands: []*cli.Command{p.federationCheck(), p.federationReload()},
 	}
 }
 

@@ -91,6 +91,9 @@ func (p *program) runNode(c *cli.Context) error {
 	if err != nil {
 		return nodeHint(err)
 	}
+	if cfg.ProxyPeer != nil {
+		defer p.reloadOnSignal(n)()
+	}
 	p.announce(n)
 	stopped := p.watchJoin(c.Context, n)
 	<-c.Context.Done()

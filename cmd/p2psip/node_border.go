@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -21,6 +22,8 @@ func proxyPeerFlags() []cli.Flag {
 		&cli.StringFlag{Name: "domain-cert", Usage: "`FILE` with the overlay's domain certificate, in PEM form (default: one made on the fly)"},
 		&cli.StringFlag{Name: "domain-key", Usage: "`FILE` with its key, in PEM form"},
 		&cli.StringFlag{Name: "domain-roots", Usage: "`FILE` with certificates of authorities to believe besides the system's, in PEM form"},
+		&cli.StringFlag{Name: "domain-tls", Value: "1.2", Usage: "lowest `VERSION` of TLS with other servers, 1.2 or 1.3 (default: 1.2)"},
+		&cli.DurationFlag{Name: "session-interval", Usage: "`TIME` after which a call across the border counts as over if nothing was heard of it, where the phones have not agreed on one (default: 30m)"},
 		&cli.BoolFlag{Name: "unlisted", Usage: "do not look whether the DNS leads to this proxy peer, because it is only to carry calls out"},
 		&cli.BoolFlag{Name: "show-vias", Usage: "show the public side where a call comes from inside the overlay, for who looks for a fault"},
 	}
@@ -29,7 +32,7 @@ func proxyPeerFlags() []cli.Flag {
 // proxyPeer makes of the flags what the node needs for the role, nil if it is not asked for.
 func proxyPeer(c *cli.Context, doc *overlay.Document, cfg node.Config) (*node.ProxyPeer, error) {
 	if !c.Bool("proxy-peer") {
-		for _, f := range []string{"public", "dns", "domain-cert", "domain-key", "domain-roots", "unlisted", "show-vias"} {
+		for _, f := range []string{"public", "dns", "domain-cert", "domain-key", "domain-roots", "domain-tls", "session-interval", "unlisted", "show-vias"} {
 			if c.IsSet(f) {
 				return nil, withHint(usagef("--%s is for proxy peers", f), "add --proxy-peer")
 			}
@@ -44,7 +47,18 @@ func proxyPeer(c *cli.Context, doc *overlay.Document, cfg node.Config) (*node.Pr
 	if err != nil {
 		return nil, withHint(err, "--domain-cert, --domain-key and --domain-roots name files in PEM form")
 	}
-	p := &node.ProxyPeer{DNS: c.StringSlice("dns"), TLS: client, ShowVias: c.Bool("show-vias"), Unlisted: c.Bool("unlisted"), Federation: filepath.Join(cfg.DataDir, policy.FileName)}
+	switch c.String("domain-tls") {
+	case "1.2": // which they have
+	case "1.3":
+		server.MinVersion, client.MinVersion = tls.VersionTLS13, tls.VersionTLS13
+	default:
+		return nil, withHint(usagef("--domain-tls: there is no TLS %q here", c.String("domain-tls")), "1.2 or 1.3")
+	}
+	interval := c.Duration("session-interval")
+	if c.IsSet("session-interval") && (interval < node.MinSession || interval > node.MaxSession) {
+		return nil, withHint(usagef("--session-interval: %v is not between %v and %v", interval, node.MinSession, node.MaxSession), "such as --session-interval 30m")
+	}
+	p := &node.ProxyPeer{Session: interval, DNS: c.StringSlice("dns"), TLS: client, ShowVias: c.Bool("show-vias"), Unlisted: c.Bool("unlisted"), Federation: filepath.Join(cfg.DataDir, policy.FileName)}
 	sockets := c.StringSlice("public")
 	if len(sockets) == 0 {
 		return nil, withHint(usagef("--proxy-peer needs the public sockets"), "--public udp:192.0.2.1:5060 --public tcp:192.0.2.1:5060 --public tls:192.0.2.1:5061")

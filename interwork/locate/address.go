@@ -73,7 +73,7 @@ func (h *hostAddresses) take(family int, list []netip.Addr, expires time.Time, s
 	var kept []netip.Addr
 	n := 0
 	for _, a := range list {
-		if s.any || s.l.permitted(a) == nil {
+		if s.any || s.l.permitted(a, s.also) == nil {
 			if n++; len(kept) < maxAddresses {
 				kept = append(kept, a)
 			}

@@ -71,7 +71,7 @@ func FuzzAnswer(f *testing.F) {
 				t.Fatalf("%d targets, %d steps, %v", len(res.Targets), len(res.Steps), err)
 			}
 			for _, x := range res.Targets {
-				if l.permitted(x.Addr.Addr()) != nil || x.Addr.Port() == 0 || !hostName(x.Name) || !hostName(x.Host) {
+				if l.permitted(x.Addr.Addr(), nil) != nil || x.Addr.Port() == 0 || !hostName(x.Name) || !hostName(x.Host) {
 					t.Errorf("%+v", x)
 				}
 			}

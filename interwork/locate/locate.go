@@ -173,7 +173,7 @@ func (l *Locator) LocateFor(ctx context.Context, uri sip.Uri, need Need) (Result
 	if err != nil {
 		return res, fmt.Errorf("locate %s: %w", res.URI, err)
 	}
-	s := &search{l: l, ctx: ctx, quest: q, types: l.family.types(), left: MaxQuestions, servicesOnly: need.ServicesOnly}
+	s := &search{l: l, ctx: ctx, quest: q, types: l.family.types(), left: MaxQuestions, servicesOnly: need.ServicesOnly, also: need.Permit}
 	if q.name != "" {
 		var cancel context.CancelFunc
 		s.ctx, cancel = context.WithTimeoutCause(ctx, l.timeout, ErrTimeout)
@@ -228,6 +228,8 @@ type search struct {
 	servicesOnly bool     // never the domain's own addresses
 	any          bool     // addresses are taken as they are, since nothing is sent to them
 	left         int      // questions that may still be asked
+
+	also func(netip.Addr) bool // Need.Permit
 }
 
 // run is RFC 3263 §4.1 and §4.2. Its error says why there are no targets.

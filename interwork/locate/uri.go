@@ -41,6 +41,9 @@ type Need struct {
 	// ServicesOnly finds what NAPTR and SRV records name and not the domain's own addresses, for a caller who knows another
 	// way for a domain that has none. It does not matter if the URI names a port.
 	ServicesOnly bool
+	// Permit says of addresses that the Locator's own Permit would not let through that they will do here: places that the
+	// operator of this node has named. nil: none. Addresses that are no single host's are never a target.
+	Permit func(netip.Addr) bool
 }
 
 // quest is what a URI settles by itself, before anything is asked (RFC 3263 §4).
@@ -77,7 +80,7 @@ func (l *Locator) read(uri sip.Uri, need Need) (q quest, err error) {
 		return q, err
 	}
 	if q.addr.IsValid() {
-		if err := l.permitted(q.addr); err != nil {
+		if err := l.permitted(q.addr, need.Permit); err != nil {
 			return q, err
 		}
 	} else {
@@ -256,12 +259,12 @@ var reserved = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"),
 }
 
-// permitted says why an address cannot be a target.
-func (l *Locator) permitted(a netip.Addr) error {
+// permitted says why an address cannot be a target. also is Need.Permit.
+func (l *Locator) permitted(a netip.Addr, also func(netip.Addr) bool) error {
 	switch {
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("%w: %s is no host's address", ErrHost, a)
-	case l.permit != nil && !l.permit(a):
+	case l.permit != nil && !l.permit(a) && (also == nil || !also(a)):
 		return fmt.Errorf("%w: %s is not an address that this node sends to", ErrHost, a)
 	}
 	return nil

@@ -36,6 +36,12 @@ type Border interface {
 	Answered(f flow.Flow, method sip.RequestMethod, status int)
 }
 
+// Truster is a Border that knows sources which may have more lookups under way than others, as providers whose addresses the
+// operator has listed.
+type Truster interface {
+	Trusts(f flow.Flow) bool
+}
+
 // Hop is one place in the public SIP world. Hops are comparable.
 type Hop struct {
 	Transport flow.Transport // UDP, TCP or TLS; "" for no hop

@@ -29,7 +29,11 @@ type outside struct {
 	enter func(req *sip.Request) error
 	tried []string
 	final []int // answers to requests from outside
+
+	trusts bool
 }
+
+func (o *outside) Trusts(flow.Flow) bool { return o.trusts }
 
 func (o *outside) Enter(_ context.Context, _ flow.Flow, req *sip.Request) error {
 	if o.enter == nil {
@@ -89,12 +93,43 @@ func (o *outside) hop(tr flow.Transport, addr, name string) Hop {
 	return h
 }
 
+// TestLookupsOfTrusted: a source outside that the border trusts may have more lookups under way than another one, and not all.
+func TestLookupsOfTrusted(t *testing.T) {
+	for _, trusts := range []bool{false, true} {
+		newWorld(t, func(w *world) {
+			p, out := w.proxyPeer(8, func(c *Config) { c.Limits.Lookups, c.Limits.LookupsPerHost = 8, 2 })
+			out.trusts = trusts
+			p.locate = func(context.Context, overlay.AOR) []found {
+				return []found{{after: time.Second, err: overlay.ErrUnknownUser}}
+			}
+			carol := out.outsider("sip:carol@example.com", out.hop(flow.TransportUDP, "192.0.2.7:5060", "example.com"))
+			for range 8 {
+				carol.send(carol.invite("MESSAGE", "sip:alice@p2psip.example"))
+			}
+			want := 2
+			if trusts {
+				want = 6
+			}
+			if got := strings.Count(carol.got(), "503"); got != 8-want {
+				t.Errorf("trusted %v: %d refused, want %d", trusts, got, 8-want)
+			}
+			w.after(time.Second)
+			if got := strings.Count(carol.got(), "404"); got != want {
+				t.Errorf("trusted %v: %d looked up, want %d", trusts, got, want)
+			}
+		})
+	}
+}
+
 // proxyPeer makes a node that is a proxy peer, at 127.0.<number>.2:5060.
-func (w *world) proxyPeer(number byte) (*node, *outside) {
+func (w *world) proxyPeer(number byte, change ...func(*Config)) (*node, *outside) {
 	o := &outside{local: flow.Addr{Host: fmt.Sprintf("127.0.%d.2", number), Port: 5060}, hops: map[string][]Hop{},
 		flows: map[Hop]*transactiontest.Flow{}, dead: map[Hop]error{}}
 	n := w.node(number, func(c *Config) {
 		c.Border, c.Public, c.Words = o, []PublicAddr{{o.local, o.local}}, sharedKey("proxy peers")
+		for _, f := range change {
+			f(c)
+		}
 	})
 	n.proxy, o.n = true, n
 	return n, o

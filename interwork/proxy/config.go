@@ -70,7 +70,7 @@ type PublicAddr struct{ Socket, Name flow.Addr }
 type Limits struct {
 	Lookups        int           // lookups under way; 64
 	LookupsPerFlow int           // lookups under way for one source; 8
-	LookupsPerHost int           // and for one host of the public side; 32
+	LookupsPerHost int           // and for one host of the public side; 32, and three quarters of Lookups for one that the Border trusts
 	LookupTime     time.Duration // longest lookup; 8 s, well under the 32 s of a non-INVITE transaction
 	LookupGrace    time.Duration // how long a lookup may go on after all targets so far failed; 1 s
 	Dials          int           // streams to other nodes being opened; 64

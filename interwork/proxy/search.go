@@ -73,7 +73,11 @@ func (c *Core) search(x *responseContext, first func(context.Context) (done bool
 // source says for whom a lookup counts, and how many he may have under way.
 func (c *Core) source(r *request) (source string, most int) {
 	if r.kind == flow.KindPublic { // another port is not another caller, but a provider has many callers
-		return r.flow.Remote().Host, c.limits.LookupsPerHost
+		most = c.limits.LookupsPerHost
+		if t, ok := c.cfg.Border.(Truster); ok && t.Trusts(r.flow) {
+			most = max(most, c.limits.Lookups*3/4) // the rest is for members
+		}
+		return r.flow.Remote().Host, most
 	}
 	return r.flow.Remote().String(), c.limits.LookupsPerFlow
 }

@@ -13,7 +13,7 @@
 //	require_tls = true                   # both ways; from there with a certificate
 //	subjects = ["sip.acme.com"]          # names of which its certificates have to bear one; default: the domain
 //	federation_srv = true                # look for _sipfederationtls._tcp too
-//	trusted = ["192.0.2.0/28"]           # addresses that its requests come from
+//	trusted = ["192.0.2.0/28"]           # addresses that its requests come from, and may go to inside a call
 //	check_source = true                  # or from where its servers are, by the DNS
 //
 //	[[route]]                            # instead of the DNS
@@ -25,6 +25,9 @@
 // may ask for the addresses of the domain's servers, and Decision.WithSources completes it. File watches the file and keeps
 // the last good policy (reload.go); Enforcer is both for a proxypeer.Peer (enforce.go).
 //
-// A policy only ever takes away from what a proxy peer does by itself: requests leave for members only and come in for users
+// Where the operator has named a place, be it in a private network, requests may go there: to a next hop, and inside a call
+// with that domain to the next hop and the trusted addresses. Trusted addresses may also look up more users at a time.
+//
+// Else a policy only ever takes away from what a proxy peer does by itself: requests leave for members only and come in for users
 // of the overlay only, whatever stands in the file. A wildcard together with a routing domain relays for nobody.
 package policy

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -90,7 +91,34 @@ func (e *Enforcer) Outbound(ctx context.Context, uri sip.Uri, req *sip.Request) 
 	if d.RequireTLS {
 		way.Need.Transports = []string{locate.TLS}
 	}
+	way.Need.Permit = e.places(ctx, &d)
 	return way, nil
+}
+
+// places says where requests inside a dialog with a domain may go besides the public Internet: to its static next hop, and to
+// the addresses that the file lists as its own. nil: nowhere else.
+func (e *Enforcer) places(ctx context.Context, d *Decision) func(netip.Addr) bool {
+	var static []Route
+	for _, r := range d.Routes {
+		if r.Kind == Static {
+			static = append(static, r)
+		}
+	}
+	if len(static) == 0 && len(d.listed) == 0 {
+		return nil
+	}
+	return func(a netip.Addr) bool {
+		if slices.ContainsFunc(d.listed, func(n network) bool { return netip.Prefix(n).Contains(a.WithZone("").Unmap()) }) {
+			return true
+		}
+		for _, r := range static {
+			res, err := e.locator.LocateFor(ctx, r.URI, r.Need)
+			if err == nil && slices.ContainsFunc(res.Targets, func(t locate.Target) bool { return t.Addr.Addr().Unmap() == a.Unmap() }) {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 // Inbound implements proxypeer.Policy.
@@ -114,6 +142,9 @@ func (e *Enforcer) Inbound(ctx context.Context, f flow.Flow, req *sip.Request) e
 	e.calls.add(callID(req), now)
 	return nil
 }
+
+// Trusts says that the policy lists an address as one of a domain's.
+func (e *Enforcer) Trusts(a netip.Addr) bool { return e.file.Policy().Trusts(a) }
 
 // Returned implements proxypeer.Policy: what follows in the call passes as well.
 func (e *Enforcer) Returned(req *sip.Request) { e.calls.add(callID(req), time.Now()) }

@@ -40,6 +40,7 @@ type Decision struct {
 	CheckSource bool `json:"check_source,omitempty"`
 
 	source netip.Addr
+	listed []network // of the entry that decided: addresses that are the domain's own
 }
 
 // Route is one way out.
@@ -58,6 +59,17 @@ const (
 	Static = "static"
 	DNS    = "DNS"
 )
+
+// Trusts says that some domain lists an address as its own, and is not closed to calls from outside.
+func (p *Policy) Trusts(a netip.Addr) bool {
+	a = a.WithZone("").Unmap()
+	return slices.ContainsFunc(p.entries, func(e *entry) bool {
+		return (e.Enabled == nil || *e.Enabled) && *e.Inbound && slices.ContainsFunc(e.Trusted, func(n network) bool { return netip.Prefix(n).Contains(a) })
+	})
+}
+
+// Len is how many domains have an entry of their own, and how many static routes there are.
+func (p *Policy) Len() (domains, routes int) { return len(p.entries), len(p.routes) }
 
 // find gives the entry for a domain, the closest one if several match, and [default] if none does.
 func (p *Policy) find(domain string) *entry {
@@ -108,7 +120,7 @@ func (p *Policy) begin(uri sip.Uri) (d Decision, e *entry) {
 		}
 	}
 	e = p.find(d.Domain)
-	d.Rule = e.label()
+	d.Rule, d.listed = e.label(), e.Trusted
 	switch {
 	case p.fallback == nil:
 		d.Rule = "no policy file"
@@ -164,6 +176,7 @@ func (p *Policy) Outbound(uri sip.Uri) Decision {
 				port = tlsPort
 			}
 		}
+		need.Permit = anywhere
 		d.Routes = append(d.Routes, Route{Kind: Static, Rule: "next hop of " + e.label(), URI: hopURI(d.URI, h.host, port, ""), Need: need, Subjects: orHop(subjects, d.Domain, h.host)})
 		return d
 	}
@@ -195,13 +208,16 @@ func (p *Policy) Outbound(uri sip.Uri) Decision {
 	return d
 }
 
+// anywhere lets a request go to whatever place the operator has written into the file, be it in a private network.
+func anywhere(netip.Addr) bool { return true }
+
 // static appends a static route as the last one.
 func (d *Decision) static(r *route, e *entry, need locate.Need) Decision {
 	t := string(r.Transport)
 	if len(need.Transports) > 0 && !slices.Contains(need.Transports, t) {
 		return d.refuse(403, "%s goes over %s, which %s does not allow", r.label(), t, e.label())
 	}
-	need.Transports = []string{t}
+	need.Transports, need.Permit = []string{t}, anywhere
 	subjects := texts(r.Subjects)
 	if subjects == nil {
 		subjects = texts(e.Subjects)

@@ -424,6 +424,67 @@ func TestEnforcer(t *testing.T) {
 	refused(e.Inbound(ctx, from{host: "192.0.2.7"}, request(sip.INFO, "sip:carol@hosted.test", "sip:alice@p2psip.test", "t", "9")), 403, "not allowed")
 }
 
+// TestPrivatePlaces: a proxy peer on the Internet sends to a private address only where its operator has written it down.
+func TestPrivatePlaces(t *testing.T) {
+	file := read(t, `
+[[domain]]
+names = ["office.test"]
+next_hop = "10.0.0.5"
+trusted = ["10.0.0.16/28"]
+[[domain]]
+names = ["far.test"]
+[[domain]]
+names = ["shut.test"]
+inbound = false
+trusted = ["10.9.0.0/16"]
+[[route]]
+to = "branch.test"
+next_hop = "10.0.1.5"
+transport = "udp"
+`)
+	l, err := locate.New(locate.Config{Transports: []string{locate.UDP}, Permit: func(a netip.Addr) bool { return !a.IsPrivate() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := NewEnforcer(Fixed(file), l)
+	for _, c := range []struct {
+		to, tag, next string
+		want          string // "" for nowhere
+	}{
+		{"sip:carol@office.test", "", "sip:carol@office.test", "UDP 10.0.0.5:5060"},
+		{"sip:carol@branch.test", "", "sip:carol@branch.test", "UDP 10.0.1.5:5060"},
+		{"sip:carol@office.test", "t", "sip:carol@10.0.0.5:5070", "UDP 10.0.0.5:5070"},
+		{"sip:carol@office.test", "t", "sip:carol@10.0.0.20", "UDP 10.0.0.20:5060"},
+		{"sip:carol@branch.test", "t", "sip:carol@10.0.1.5", "UDP 10.0.1.5:5060"},
+		{"sip:carol@office.test", "t", "sip:carol@10.0.0.6", ""},
+		{"sip:carol@office.test", "t", "sip:carol@10.0.1.5", ""},
+		{"sip:carol@far.test", "t", "sip:carol@10.0.0.5", ""},
+		{"sip:carol@10.0.0.5", "", "sip:carol@10.0.0.5", ""},
+		{"sip:carol@far.test", "t", "sip:carol@192.0.2.7", "UDP 192.0.2.7:5060"},
+	} {
+		way, err := e.Outbound(t.Context(), uri(c.next), request(sip.INVITE, "sip:alice@p2psip.test", c.to, c.tag, c.to+c.tag+c.next))
+		if err != nil {
+			t.Errorf("%s: %v", c.next, err)
+			continue
+		}
+		if way.URI.Host == "" {
+			way.URI = uri(c.next)
+		}
+		got := ""
+		if res, err := l.LocateFor(t.Context(), way.URI, way.Need); err == nil {
+			got = res.Targets[0].String()
+		}
+		if got != c.want {
+			t.Errorf("to %s, tag %q, by %s: %q, want %q", c.to, c.tag, c.next, got, c.want)
+		}
+	}
+	for a, want := range map[string]bool{"10.0.0.17": true, "::ffff:10.0.0.17": true, "10.0.0.15": false, "10.9.0.1": false, "192.0.2.1": false} {
+		if e.Trusts(netip.MustParseAddr(a)) != want {
+			t.Errorf("%s trusted: %v", a, !want)
+		}
+	}
+}
+
 func TestCallsAreBounded(t *testing.T) {
 	var c calls
 	now := time.Unix(1e9, 0)

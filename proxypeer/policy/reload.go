@@ -61,6 +61,13 @@ func (f *File) Err() error {
 	return f.bad
 }
 
+// Exists says that there is, or was, a file.
+func (f *File) Exists() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.exists
+}
+
 // Reload reads the file now, whether or not it looks changed. A file that is bad, or gone after it was there, changes
 // nothing: the policy before stays in force whole.
 func (f *File) Reload() (changed bool, err error) {

@@ -17,7 +17,9 @@ func TestBinding(t *testing.T) {
 	zone := func(records string) map[string]string {
 		return map[string]string{testID: "$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\npp A 127.0.0.31\nother A 127.0.0.32\n" + records}
 	}
-	srv := func(at netip.AddrPort, host string) string { return fmt.Sprintf("_sip._udp SRV 10 10 %d %s\n", at.Port(), host) }
+	srv := func(at netip.AddrPort, host string) string {
+		return fmt.Sprintf("_sip._udp SRV 10 10 %d %s\n", at.Port(), host)
+	}
 	for _, c := range []struct {
 		name    string
 		records string

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"p2psip/interwork/flow"
 	"p2psip/interwork/locate"
@@ -38,11 +39,19 @@ type ProxyPeer struct {
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Capacity uint32
 	Limits   proxypeer.Limits
+	// Session is the interval that calls across the border get where nobody asks for one (RFC 4028); 0: half an hour.
+	Session time.Duration
 	// Unlisted says that the DNS is not meant to lead to this proxy peer, so nobody looks whether it does.
 	Unlisted bool
 	// ShowVias has the public side see the names of nodes and the addresses of phones in Via; for who looks for a fault.
 	ShowVias bool
 }
+
+// MinSession and MaxSession bound ProxyPeer.Session: RFC 4028 §5, and a day.
+const (
+	MinSession = 90 * time.Second
+	MaxSession = 24 * time.Hour
+)
 
 // close closes sockets that nobody has taken over.
 func (c *ProxyPeer) close() {
@@ -164,6 +173,7 @@ func (n *Node) openBorder(oid overlay.ID, core *proxy.Config) error {
 		return err
 	}
 	n.border = b
+	core.Limits.Session = c.Session
 	core.Border, core.Public, core.ShowVias, core.Words = b, b.Public(), c.ShowVias, words{n.overlay}
 	return nil
 }

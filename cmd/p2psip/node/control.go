@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"p2psip/overlay"
+	"p2psip/proxypeer/policy"
 )
 
 // A running node answers questions on a Unix socket that only its owner can open. Both directions are lines of JSON: each
@@ -22,21 +23,23 @@ import (
 //
 //	{"do":"status"}
 //	{"do":"lookup","aor":"sip:bob@p2psip.example"}
+//	{"do":"reload"}
 //
 //	{"status":{…}}   {"found":{…}}   {"found":{…},"error":"…","kind":"offline"}
 
 // Request is a question.
 type Request struct {
-	Do  string `json:"do"`            // "status" or "lookup"
+	Do  string `json:"do"`            // "status", "lookup" or "reload"
 	AOR string `json:"aor,omitempty"` // for lookup
 }
 
 // Response is the answer.
 type Response struct {
-	Status *Status `json:"status,omitempty"`
-	Found  *Found  `json:"found,omitempty"`
-	Error  string  `json:"error,omitempty"`
-	Kind   string  `json:"kind,omitempty"` // which error, see kinds
+	Status *Status   `json:"status,omitempty"`
+	Found  *Found    `json:"found,omitempty"`
+	Reload *Reloaded `json:"reloaded,omitempty"`
+	Error  string    `json:"error,omitempty"`
+	Kind   string    `json:"kind,omitempty"` // which error, see kinds
 }
 
 // kinds names the errors that a client may want to tell apart.
@@ -45,6 +48,8 @@ var kinds = map[string]error{
 	"offline":      overlay.ErrOffline,
 	"unreachable":  overlay.ErrUnreachable,
 	"bad-aor":      overlay.ErrBadAOR,
+	"no-policy":    ErrNoPolicy,
+	"bad-policy":   policy.ErrBadFile,
 }
 
 const (
@@ -211,6 +216,11 @@ func (c *control) answer(req Request) (res Response) {
 		f, err := c.n.Lookup(ctx, aor)
 		res := failure(err)
 		res.Found = &f
+		return res
+	case "reload":
+		r, err := c.n.Reload()
+		res := failure(err)
+		res.Reload = &r
 		return res
 	}
 	return Response{Error: fmt.Sprintf("this node does not know %q", req.Do)}

@@ -156,6 +156,9 @@ func (n *Node) Status() Status {
 	s.Border = n.borderStatus()
 	s.Problems = append(s.Problems, n.problems(&s, cred, doc, now)...)
 	s.Problems = append(s.Problems, accountProblems(s.Accounts, accounts)...)
+	if s.Border.Policy != "" {
+		s.Problems = append(s.Problems, Problem{"the federation policy before stays in force: " + s.Border.Policy, "mend the file; it is taken up by itself, and p2psip federation reload tells at once"})
+	}
 	s.Problems = append(s.Problems, bindingProblems(s.Border.Binding)...)
 	return s
 }
