@@ -25,6 +25,8 @@ type BaresipConfig struct {
 	AuthUser  string        // default: the user part of AOR
 	Password  string        // for digest; baresip 1.0 knows MD5 only
 	ToneHz    float64       // the tone it plays into every call; default DefaultToneHz
+	Sound     []int16       // played instead, again and again, as audio.Rate samples a second
+	Codecs    string        // of audio, such as "PCMA,PCMU"; default PCMU
 	Answer    bool          // answers calls by itself, at once
 	Params    string        // further account parameters, such as ";regq=0.5"
 	Instance  bool          // it has a +sip.instance
@@ -66,6 +68,9 @@ func StartBaresip(t testing.TB, cfg BaresipConfig) *Baresip {
 	}
 	if b.cfg.Expires == 0 {
 		b.cfg.Expires = time.Minute
+	}
+	if b.cfg.Codecs == "" {
+		b.cfg.Codecs = "PCMU"
 	}
 	if b.cfg.ToneHz == 0 {
 		b.cfg.ToneHz = DefaultToneHz
@@ -151,6 +156,11 @@ func (b *Baresip) writeConfig(modules string, ctlPort int) error {
 	}
 	// baresip ends a call when the file does, so the file outlasts the phone.
 	sound := (&audio.Tone{Hz: b.cfg.ToneHz}).Next(nil, audio.Rate*int(Life/time.Second))
+	for i := range sound {
+		if n := len(b.cfg.Sound); n > 0 {
+			sound[i] = b.cfg.Sound[i%n]
+		}
+	}
 	for name, content := range map[string]string{
 		"config": strings.Join(lines, "\n") + "\n",
 		// Accounts and contacts come over the control socket; without these files baresip writes examples.
@@ -180,8 +190,8 @@ func (b *Baresip) account(expires time.Duration) string {
 	if b.cfg.Answer {
 		answer = "auto"
 	}
-	a := fmt.Sprintf(`<%s;transport=%s>;outbound="sip:%s;transport=%s";regint=%d;answermode=%s;audio_codecs=PCMU`,
-		b.cfg.AOR, b.cfg.Transport, b.cfg.Proxy, b.cfg.Transport, int(expires/time.Second), answer)
+	a := fmt.Sprintf(`<%s;transport=%s>;outbound="sip:%s;transport=%s";regint=%d;answermode=%s;audio_codecs=%s`,
+		b.cfg.AOR, b.cfg.Transport, b.cfg.Proxy, b.cfg.Transport, int(expires/time.Second), answer, b.cfg.Codecs)
 	if b.cfg.Password != "" {
 		a += fmt.Sprintf(";auth_user=%s;auth_pass=%s", b.cfg.AuthUser, b.cfg.Password)
 	}
@@ -267,19 +277,50 @@ func (b *Baresip) Kill() {
 // Heard says what the phone heard in its last call that had audio, up to the moment in which it held that call: baresip
 // 1.0 stops recording then. Packets tells of the time after. While the call goes on the last part may be missing.
 func (b *Baresip) Heard() (audio.Sound, error) {
-	files, err := filepath.Glob(filepath.Join(b.dir, "dump-*-dec.wav"))
-	if err != nil || len(files) == 0 {
-		return audio.Sound{}, fmt.Errorf("baresip %s recorded nothing", b.cfg.AOR)
-	}
-	raw, err := os.ReadFile(files[len(files)-1]) // named by time, so the last is the newest
+	samples, err := b.Recording()
 	if err != nil {
 		return audio.Sound{}, err
 	}
+	return audio.Listen(samples), nil
+}
+
+// Recording is all that the phone heard in its last call that had audio, with the same limits.
+func (b *Baresip) Recording() ([]int16, error) {
+	files, err := filepath.Glob(filepath.Join(b.dir, "dump-*-dec.wav"))
+	if err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("baresip %s recorded nothing", b.cfg.AOR)
+	}
+	raw, err := os.ReadFile(files[len(files)-1]) // named by time, so the last is the newest
+	if err != nil {
+		return nil, err
+	}
 	samples, err := audio.ParseWav(raw)
 	if err != nil {
-		return audio.Sound{}, fmt.Errorf("read %s: %w", files[len(files)-1], err)
+		return nil, fmt.Errorf("read %s: %w", files[len(files)-1], err)
 	}
-	return audio.Listen(samples), nil
+	return samples, nil
+}
+
+// WaitRecording returns when the phone has heard a piece of sound, so well that nothing else can be meant by it; see
+// audio.Match.
+func (b *Baresip) WaitRecording(ctx context.Context, piece []int16, least float64) error {
+	tick := time.NewTicker(5 * poll)
+	defer tick.Stop()
+	best := 0.0
+	for {
+		heard, err := b.Recording()
+		if err == nil {
+			match, _ := audio.Match(piece, heard)
+			if best = max(best, match); match >= least {
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("baresip %s waits for a sound: what it heard is like it to %.3f, %.3f is wanted (%v): %w", b.cfg.AOR, best, least, err, context.Cause(ctx))
+		}
+	}
 }
 
 // WaitHeard returns when the phone has recorded enough of the tone to recognise it.
