@@ -37,10 +37,13 @@ var allowed = map[string][]string{
 	"proxypeer":             {"interwork/flow", "interwork/locate", "interwork/message", "interwork/proxy", "overlay"},
 	"proxypeer/policy":      {"proxypeer", "interwork/flow", "interwork/locate", "interwork/proxy"},
 	"relaypeer":             {"relaypeer/credential", "relaypeer/datapath", "overlay", "overlay/datadir"}, // moves packets: knows no SIP
+	"dnsreg":                {"overlay"},                                                                  // names and addresses: knows no SIP messages
 	"relaypeer/credential":  {"overlay"},
+	"relaypeer/client":      {"relaypeer/credential", "overlay"}, // allocations for whoever moves sound
 	"relaypeer/datapath":    {},
-	"cmd/p2psip/node":       {"relaypeer", "relaypeer/credential", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
-	"cmd/p2psip":            {"relaypeer", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/locate/zone", "interwork/flow", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/public", "sim/report", "sim/result"},
+	"relaypeer/load":        {"relaypeer/datapath"}, // measures a relay
+	"cmd/p2psip/node":       {"relaypeer", "relaypeer/client", "relaypeer/credential", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
+	"cmd/p2psip":            {"relaypeer", "relaypeer/load", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/locate/zone", "interwork/flow", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/phone/audio", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/public", "sim/report", "sim/result"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {
