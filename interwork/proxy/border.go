@@ -126,6 +126,9 @@ func (c *Core) carryIn(r *request, w way) {
 	x := c.newContext(r, w)
 	claims := c.claims(r)
 	ask := func(ctx context.Context) (done bool) {
+		if r.toTag != "" {
+			c.acks.wait(ctx, r.callID)
+		}
 		if claims && !c.vouchedFor(ctx, r) {
 			x.searched(&Refusal{403, "Forbidden", c.noneOutside()})
 			return true

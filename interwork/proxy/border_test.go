@@ -332,6 +332,38 @@ func TestInboundCall(t *testing.T) {
 	})
 }
 
+// TestAckBeforeReinvite has carol outside send the ACK and at once the next INVITE of a call. The proxy peer looks for alice's node
+// for each of them; however long the first search takes, the ACK arrives first, or her phone would say 491.
+func TestAckBeforeReinvite(t *testing.T) {
+	for _, first := range []time.Duration{0, 50 * time.Millisecond, time.Second} {
+		newWorld(t, func(w *world) {
+			p, out := w.proxyPeer(8)
+			a := w.node(1, func(c *Config) { c.Proxies = &through{nodes: []*node{p}} })
+			alice := a.phone("alice", flow.TransportUDP, 6000, 1000)
+			carol := out.outsider("sip:carol@example.com", out.hop(flow.TransportUDP, "192.0.2.7:5060", ""))
+			inv := carol.invite("INVITE", "sip:alice@p2psip.example")
+			carol.send(inv)
+			alice.expect("INVITE")
+			alice.send(alice.answer(alice.request("INVITE"), 200))
+			carol.expect("100 200")
+			ok := carol.response("200")
+			searches := 0
+			p.locate = func(_ context.Context, aor overlay.AOR) []found {
+				if searches++; searches == 1 {
+					return []found{{after: first, rec: w.record(aor)}}
+				}
+				return []found{{rec: w.record(aor)}}
+			}
+			carol.send(carol.within("ACK", inv, ok, true, 1))
+			carol.send(carol.within("INVITE", inv, ok, true, 2))
+			w.after(first + time.Second)
+			if got := alice.got(); !strings.HasPrefix(got, "ACK INVITE") { // and its repetitions
+				t.Errorf("after a search of %v alice's phone got %q", first, got)
+			}
+		})
+	}
+}
+
 // TestBothRoles has the phone beside the proxy peer itself.
 func TestBothRoles(t *testing.T) {
 	newWorld(t, func(w *world) {

@@ -27,6 +27,7 @@ type Core struct {
 	branches branches
 	hider    hider
 	searches searches
+	acks     acks
 	outbox   *outbox[overlay.NodeID, flow.Flow] // streams to nodes
 	hops     *outbox[Hop, flow.Flow]            // connections to places outside
 	ways     *outbox[string, []Target]          // where requests leave to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -86,6 +87,7 @@ func (c *Core) ackUser(r *request, w way) {
 		return
 	}
 	c.stats.lookups.Add(1)
+	gone := c.acks.add(r.callID)
 	_, _, err := c.ways.to("ACK "+w.aor.String()+" "+w.gruu, nil, func(ctx context.Context) ([]Target, error) {
 		s := c.cfg.Locator.Locate(ctx, w.aor)
 		defer s.Stop()
@@ -99,13 +101,64 @@ func (c *Core) ackUser(r *request, w way) {
 		}
 		return x.userNodes(rec, time.Now()), nil
 	}, func(ts []Target, err error) {
+		defer gone()
 		c.searches.release(source)
 		if err == nil && len(ts) > 0 {
 			c.ackTo(r, ts[0])
 		}
 	})
 	if err != nil {
+		gone()
 		c.searches.release(source)
+	}
+}
+
+// acks are the calls of which an ACK looks for its way. What comes after it in the call waits until it has gone: a re-INVITE
+// that overtook it would be answered 491, a BYE would leave the callee without the ACK. Searches are bounded, and so are they.
+type acks struct {
+	mu      sync.Mutex // guards waiting
+	waiting map[string]*ackPending
+}
+
+type ackPending struct {
+	n    int
+	gone chan struct{} // closed when n is 0 again
+}
+
+// add notes an ACK of a call, until done is called.
+func (a *acks) add(call string) (done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting == nil {
+		a.waiting = make(map[string]*ackPending)
+	}
+	p := a.waiting[call]
+	if p == nil {
+		p = &ackPending{gone: make(chan struct{})}
+		a.waiting[call] = p
+	}
+	p.n++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if p.n--; p.n == 0 {
+			delete(a.waiting, call)
+			close(p.gone)
+		}
+	}
+}
+
+// wait waits until the ACKs of a call that came before have gone.
+func (a *acks) wait(ctx context.Context, call string) {
+	a.mu.Lock()
+	p := a.waiting[call]
+	a.mu.Unlock()
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.gone:
+	case <-ctx.Done():
 	}
 }
 
