@@ -17,8 +17,8 @@ const (
 	patience = 100 * time.Millisecond
 	// strangerTime is how long one that was not measured may take.
 	strangerTime = 500 * time.Millisecond
-	// besides is what is added to twice the time of the first that answered, when that is longer than the one above.
-	besides = 25 * time.Millisecond
+	// besides is what the others may take beyond what follows from the first that answered.
+	besides = 20 * time.Millisecond
 	// searchPause is how long the overlay is not asked again for the sake of one call.
 	searchPause = 3 * time.Second
 )
@@ -67,6 +67,8 @@ type gathering struct {
 	running  []running
 	results  chan result // room for all
 	searched bool
+	trips    float64       // round trips that the first took that answered
+	first    time.Duration // how long it took, if its round trip was not known
 
 	mu   sync.Mutex
 	over bool // guarded by mu: nobody reads results any more
@@ -86,9 +88,8 @@ func (g *gathering) run() ([]*Allocation, error) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	var finding chan struct{}
-	first := time.Duration(0) // how long the first took that answered
 	for {
-		slow, next := g.slow(first)
+		slow, next := g.slow()
 		found := g.start(slow)
 		if found != nil {
 			finding = found
@@ -114,10 +115,7 @@ func (g *gathering) run() ([]*Allocation, error) {
 		}
 		select {
 		case r := <-g.results:
-			took := g.take(r)
-			if r.err == nil && first == 0 {
-				first = took
-			}
+			g.take(r)
 		case <-finding:
 			finding = nil
 		case <-timer.C:
@@ -136,12 +134,17 @@ func (g *gathering) stopped(err error) ([]*Allocation, error) {
 	return nil, noRelay(errors.Join(append(g.errs, err)...))
 }
 
-// slow counts the attempts that take longer than is fair, and tells when the next one will.
-func (g *gathering) slow(first time.Duration) (n int, next time.Duration) {
+// slow counts the attempts that take longer than is fair, and tells when the next one will. Once there is an allocation, the
+// others may take as many round trips as the first and half as many again, and two in any case: a nonce may be stale.
+func (g *gathering) slow() (n int, next time.Duration) {
 	for _, r := range g.running {
 		fair := r.fair
-		if r.rtt > 0 && (first > 0 || len(g.got) > 0) {
-			fair = min(fair, max(4*r.rtt, 2*first)+besides)
+		if r.rtt > 0 && len(g.got) > 0 {
+			trips := 2.25
+			if g.trips > 0 {
+				trips = max(trips, 1.5*g.trips)
+			}
+			fair = min(fair, max(time.Duration(trips*float64(r.rtt)), 2*g.first)+besides)
 		}
 		if left := fair - time.Since(r.begun); left <= 0 {
 			n++
@@ -202,17 +205,23 @@ func (g *gathering) groups() (out []string) {
 	return out
 }
 
-// take works a result in, and tells how long it took.
-func (g *gathering) take(r result) time.Duration {
+// take works a result in.
+func (g *gathering) take(r result) {
 	i := slices.IndexFunc(g.running, func(x running) bool { return x.node == r.node })
-	took := time.Since(g.running[i].begun)
+	was := g.running[i]
 	g.running = slices.Delete(g.running, i, i+1)
 	if r.err != nil {
 		g.errs = append(g.errs, fmt.Errorf("relay peer %s: %w", r.node, r.err))
-		return took
+		return
+	}
+	if len(g.got) == 0 {
+		if took := time.Since(was.begun); was.rtt > 0 {
+			g.trips = float64(took) / float64(was.rtt)
+		} else {
+			g.first = took
+		}
 	}
 	g.got = append(g.got, r.a)
-	return took
 }
 
 // deliver is called by attempts; what comes too late is kept ready for the next call.

@@ -247,10 +247,10 @@ func (l *link) measured(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.rtt == 0 {
-		l.rtt = d
+		l.rtt = max(d, 1)
 		return
 	}
-	l.rtt += (d - l.rtt) / 8
+	l.rtt = max(l.rtt+(d-l.rtt)/8, 1)
 }
 
 // read is the goroutine.

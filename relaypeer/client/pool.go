@@ -330,7 +330,7 @@ func (p *Pool) pingAt(ctx context.Context, node overlay.NodeID, at endpoint, key
 	if rtt := l.roundTrip(); rtt > 0 {
 		return rtt, nil
 	}
-	return time.Since(begun), nil // it was asked more than once
+	return max(time.Since(begun), 1), nil // it was asked more than once
 }
 
 // heats gives the places to try at a relay peer, in order. p.mu is held.

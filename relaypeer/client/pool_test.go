@@ -5,8 +5,6 @@ import (
 	"net"
 	"testing"
 	"time"
-
-	"p2psip/relaypeer/credential"
 )
 
 func TestAllocateAndConverse(t *testing.T) {
@@ -84,5 +82,3 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 		time.Sleep(2 * time.Millisecond)
 	}
 }
-
-var _ = credential.Grant{}

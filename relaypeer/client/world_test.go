@@ -29,6 +29,7 @@ type world struct {
 	failed  map[overlay.NodeID]int
 	finds   int
 	asked   int
+	lasts   bool // advertisements are always new
 }
 
 func newWorld(t testing.TB) *world {
@@ -69,7 +70,23 @@ func (w *world) Find(_ context.Context, r overlay.Role, n int) ([]overlay.Advert
 	if r != overlay.RoleRelay || len(w.adverts) == 0 {
 		return nil, overlay.ErrNoRole
 	}
+	if w.lasts {
+		for i := range w.adverts {
+			w.adverts[i].Sequence++
+			w.adverts[i].Expires = time.Now().Add(overlay.AdvertLifetime)
+		}
+	}
 	return append([]overlay.Advert(nil), w.adverts[:min(n, len(w.adverts))]...), nil
+}
+
+func (w *world) count(n *int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return *n
+}
+
+func contextWithin(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
 }
 
 // Failed implements Overlay.
