@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -251,6 +252,20 @@ func (o *Peer) Addrs() []string {
 	var out []string
 	for _, a := range o.host.Addrs() {
 		out = append(out, a.String()+"/p2p/"+o.host.ID().String())
+	}
+	return out
+}
+
+// ListenPorts gives the ports that this node listens on for others.
+func (o *Peer) ListenPorts() (out []uint16) {
+	for _, a := range o.host.Network().ListenAddresses() {
+		for _, p := range []int{multiaddr.P_TCP, multiaddr.P_UDP} {
+			if v, err := a.ValueForProtocol(p); err == nil {
+				if n, err := strconv.ParseUint(v, 10, 16); err == nil {
+					out = append(out, uint16(n))
+				}
+			}
+		}
 	}
 	return out
 }

@@ -54,6 +54,9 @@ type Config struct {
 	// ProxyPeer, when set, makes the node a proxy peer.
 	ProxyPeer *ProxyPeer
 
+	// Relay, when set, makes the node a relay peer.
+	Relay *RelayRole
+
 	// Media, when set, has the sound of phones that do no ICE pass through the node; nil: session descriptions pass untouched.
 	Media *MediaConfig
 

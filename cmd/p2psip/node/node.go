@@ -19,26 +19,29 @@ import (
 	"p2psip/overlay/datadir"
 	"p2psip/proxypeer"
 	"p2psip/proxypeer/policy"
+	"p2psip/relaypeer"
 )
 
 // Node is a running node. Make one with Start, end it with Close.
 type Node struct {
-	cfg      Config
-	log      *slog.Logger
-	started  time.Time
-	home     *datadir.Dir
-	sockets  *sockets
-	own      []flow.Addr
-	overlay  *overlay.Peer
-	peers    *peers
-	users    *edge.UserStore
-	edge     *edge.Edge
-	core     *proxy.Core
-	accounts atomic.Pointer[account.Manager] // nil until it has started, and without a data directory
-	control  *control
-	border   *proxypeer.Peer   // nil: the node is no proxy peer
-	finder   *proxypeer.Finder // nil: it is one
-	prepared func()            // ends the search for proxy peers, or the watch over federation
+	cfg       Config
+	log       *slog.Logger
+	started   time.Time
+	home      *datadir.Dir
+	sockets   *sockets
+	own       []flow.Addr
+	overlay   *overlay.Peer
+	peers     *peers
+	users     *edge.UserStore
+	edge      *edge.Edge
+	core      *proxy.Core
+	accounts  atomic.Pointer[account.Manager] // nil until it has started, and without a data directory
+	control   *control
+	border    *proxypeer.Peer   // nil: the node is no proxy peer
+	finder    *proxypeer.Finder // nil: it is one
+	relayPeer *relaypeer.Server // nil: the node is no relay peer
+	prober    *relaypeer.Prober // nil: there is no network to try addresses in
+	prepared  func()            // ends the search for proxy peers, or the watch over federation
 
 	media        *media.Manager // nil: the phones see to their sound themselves
 	mediaStreams *mediaStreams  // with media
@@ -70,6 +73,9 @@ func Start(c Config) (_ *Node, err error) {
 			}
 			if n.border == nil {
 				c.ProxyPeer.close()
+			}
+			if n.overlay == nil {
+				c.Relay.close()
 			}
 			if n.overlay == nil && c.Host != nil {
 				c.Host.Close()
@@ -192,6 +198,9 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	if err := n.startBorder(r); err != nil {
 		return err
 	}
+	if err := n.startRelayPeer(doc.ID, secret); err != nil {
+		return err
+	}
 	return n.startAccounts(doc.ID)
 }
 
@@ -234,7 +243,7 @@ func (n *Node) Close() error {
 
 // close goes from the doors inwards: nothing new comes in, then what is under way ends, then what it stood on.
 func (n *Node) close() error {
-	var errs []error
+	errs := []error{n.drainRelayPeer()}
 	if n.control != nil {
 		n.control.close()
 	}
@@ -264,6 +273,7 @@ func (n *Node) close() error {
 	}
 	n.closeMedia()
 	if n.overlay != nil {
+		errs = append(errs, n.closeRelayPeer()) // after the media of this node, which may go through itself
 		errs = append(errs, n.overlay.Close())
 	}
 	if n.home != nil {

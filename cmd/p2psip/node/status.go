@@ -46,7 +46,8 @@ type Status struct {
 	Counters Counters         `json:"counters"`
 	Border   Border           `json:"border"`
 	Relays   []RelayPeer      `json:"relay_peers,omitempty"` // that calls from here would use, and others that are known
-	Problems []Problem        `json:"problems"`              // what is wrong; empty when all is well
+	Relay    RelayStatus      `json:"relay"`
+	Problems []Problem        `json:"problems"` // what is wrong; empty when all is well
 }
 
 // Overlay is the overlay a node belongs to.
@@ -154,7 +155,9 @@ func (n *Node) Status() Status {
 		s.Accounts, accounts = a.Status()
 	}
 	s.Border = n.borderStatus()
+	s.Relay = n.relayRoleStatus()
 	s.Problems = append(s.Problems, n.problems(&s, cred, doc, now)...)
+	s.Problems = append(s.Problems, relayProblems(s.Relay)...)
 	s.Problems = append(s.Problems, accountProblems(s.Accounts, accounts)...)
 	if s.Border.Policy != "" {
 		s.Problems = append(s.Problems, Problem{"the federation policy before stays in force: " + s.Border.Policy, "mend the file; it is taken up by itself, and p2psip federation reload tells at once"})
