@@ -62,14 +62,13 @@ type Relays interface {
 }
 
 // Allocation is a relayed address of ours at a relay peer (RFC 8656 §2.2). LocalAddr is the relayed address, a *net.UDPAddr.
-// WriteTo must not wait for the network for an address that was permitted.
+// WriteTo does not wait for the network: permissions are asked for on the way. relaypeer/client has it.
 type Allocation interface {
 	net.PacketConn
-	Relay() overlay.NodeID     // the relay peer, "" if unknown
-	Server() string            // host:port of its TURN server
-	Mapped() netip.AddrPort    // where the relay saw us come from
-	Permit(a netip.Addr) error // may wait for the relay
-	Done() <-chan struct{}     // closed when the allocation is lost
+	Relay() overlay.NodeID  // the relay peer, "" if unknown
+	Server() string         // host:port of its TURN server
+	Mapped() netip.AddrPort // where the relay saw us come from
+	Done() <-chan struct{}  // closed when the allocation is lost
 }
 
 // Peers carries the restarts of ICE between nodes.

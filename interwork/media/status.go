@@ -2,6 +2,7 @@ package media
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"p2psip/overlay"
@@ -65,4 +66,86 @@ type LegStats struct {
 	Lost     uint64  `json:"lost"`      // by sequence numbers
 	JitterMS float64 `json:"jitter_ms"` // RFC 3550 §6.4.1
 	Strange  uint64  `json:"strange"`   // dropped: source not proven, or not authentic
+}
+
+// Status tells how every call is.
+func (m *Manager) Status() Status {
+	m.mu.Lock()
+	out := m.totals
+	out.Sessions, out.MaxSessions = m.count_, m.cfg.MaxSessions
+	var all []*session
+	for _, l := range m.sessions {
+		all = append(all, l...)
+	}
+	m.mu.Unlock()
+	out.PortsUsed, out.PortsTotal = m.ports.inUse(), m.ports.size()
+	out.Warm = m.warm.count()
+	for _, s := range all {
+		out.Calls = append(out.Calls, s.status())
+	}
+	slices.SortFunc(out.Calls, func(a, b CallStatus) int { return a.Since.Compare(b.Since) })
+	return out
+}
+
+// status tells how one call is.
+func (s *session) status() CallStatus {
+	s.mu.Lock()
+	c := CallStatus{
+		CallID: s.callID, From: s.first.From, To: s.first.To, Outside: s.first.Outside, Node: s.first.Node,
+		Since: s.made, Answered: !s.answered.IsZero(),
+	}
+	near, lines, applied, firstIn, answered := s.near, s.lines, s.applied, s.firstIn, s.answered
+	s.mu.Unlock()
+	s.trunk.repair.mu.Lock()
+	c.Restarts = s.trunk.repair.done
+	s.trunk.repair.mu.Unlock()
+	for i, p := range near {
+		f := s.trunk.far(i)
+		if p == nil || f == nil {
+			continue
+		}
+		st := StreamStatus{FirstPacket: -1, FromPhone: p.leg.stats(), FromFar: f.leg.stats()}
+		if i < len(lines) {
+			st.Kind = lines[i].Kind
+		}
+		if i < len(applied) {
+			st.Codec = applied[i].codec
+		}
+		if t := firstIn[i]; !t.IsZero() && !answered.IsZero() {
+			st.FirstPacket = Milliseconds(max(0, t.Sub(answered).Milliseconds()))
+		}
+		var nearTrouble, farTrouble string
+		st.NearCrypto, nearTrouble = p.leg.cryptoStatus()
+		st.FarCrypto, farTrouble = f.leg.cryptoStatus()
+		if st.Trouble = farTrouble; st.Trouble == "" {
+			st.Trouble = nearTrouble
+		}
+		st.NodeToNode = f.kind == NodeLeg && st.FarCrypto != ""
+		f.pathStatus(&st)
+		c.Streams = append(c.Streams, st)
+	}
+	return c
+}
+
+// pathStatus says which way packets take.
+func (f *farCarrier) pathStatus(st *StreamStatus) {
+	var sock *socket
+	if r := f.raw.Load(); r != nil {
+		sock = r.sock
+		st.Remote, _ = r.rtp.to()
+	} else if p := f.path.Load(); p != nil {
+		sock, st.Remote, st.RemoteType = p.sock, p.remote, p.typ
+	} else {
+		return
+	}
+	st.Local = sock.local
+	st.Relay, st.RelayServer = sock.relay()
+	switch {
+	case sock.relayed() || st.RemoteType == "relay":
+		st.Path = "relayed"
+	case st.RemoteType == "srflx" || st.RemoteType == "prflx":
+		st.Path = "reflexive"
+	default:
+		st.Path = "host"
+	}
 }

@@ -1,0 +1,117 @@
+package media
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"p2psip/interwork/media/sdp"
+)
+
+// phoneCarrier is the near side of a stream: RTP and RTCP on a pair of ports, symmetric, on one port if the phone can do
+// that (RFC 5761).
+type phoneCarrier struct {
+	leg       leg
+	pair      *portPair
+	told      netip.Addr // the address of this node as the phone knows it
+	rtp, rtcp source
+	wg        sync.WaitGroup
+
+	mu  sync.Mutex
+	mux bool
+}
+
+var _ carrier = (*phoneCarrier)(nil)
+
+// newPhoneCarrier takes a pair of ports at the address by which the phone knows this node, or where that is none of this
+// machine (a NAT in between, a name for all) on all of them.
+func newPhoneCarrier(pool *portPool, host netip.Addr) (*phoneCarrier, error) {
+	at := host
+	pair, err := pool.open(at)
+	if err != nil && at.IsValid() && !at.IsUnspecified() {
+		any := netip.IPv4Unspecified()
+		if at.Is6() {
+			any = netip.IPv6Unspecified()
+		}
+		pair, err = pool.open(any)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &phoneCarrier{pair: pair, told: host}
+	p.leg.carrier = p
+	p.rtp.now, p.rtcp.now = time.Now, time.Now
+	p.wg.Go(func() { p.read(pair.rtp, &p.rtp, &p.rtcp) })
+	p.wg.Go(func() { p.read(pair.rtcp, &p.rtcp, nil) })
+	return p, nil
+}
+
+// local is what a description for the phone may say about this end.
+func (p *phoneCarrier) local(cert *certificate, keys []sdp.Crypto) sdp.Transport {
+	return sdp.Transport{
+		RTP:          netip.AddrPortFrom(p.told, p.pair.at.Port()),
+		RTCP:         netip.AddrPortFrom(p.told, p.pair.at.Port()+1),
+		Mux:          true,
+		Fingerprints: []sdp.Fingerprint{cert.fingerprint},
+		Crypto:       keys,
+	}
+}
+
+// configure takes what the phone has agreed to. host is where it signals from.
+func (p *phoneCarrier) configure(host netip.Addr, t sdp.Transport, mux, anew bool) {
+	p.mu.Lock()
+	p.mux = mux
+	p.mu.Unlock()
+	p.rtp.expect(host, addrOf(t.RTP), anew)
+	rtcp := t.RTCP
+	if mux || !rtcp.IsValid() {
+		rtcp = netip.AddrPort{}
+	}
+	p.rtcp.expect(host, addrOf(rtcp), anew)
+}
+
+// read is the loop of one socket. muxed is who RTCP on the RTP port comes from, for a phone that puts it there without saying.
+func (p *phoneCarrier) read(c *net.UDPConn, from, muxed *source) {
+	buf, failures := make([]byte, maxPacket+1), 0
+	for {
+		n, at, err := c.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if readAgain(err, &failures) {
+				continue
+			}
+			return // closed
+		}
+		failures = 0
+		if n == 0 || n > maxPacket {
+			continue
+		}
+		if !from.accept(unmap(at)) {
+			p.leg.strange()
+			continue
+		}
+		p.leg.receive(buf[:n])
+	}
+}
+
+func (p *phoneCarrier) write(b []byte, rtcp bool) {
+	c, src := p.pair.rtp, &p.rtp
+	if rtcp {
+		p.mu.Lock()
+		mux := p.mux
+		p.mu.Unlock()
+		if !mux {
+			c, src = p.pair.rtcp, &p.rtcp
+		}
+	}
+	if to, ok := src.to(); ok {
+		_, _ = c.WriteToUDPAddrPort(b, to) // what UDP loses is lost
+	}
+}
+
+// close gives the ports back and waits for the readers.
+func (p *phoneCarrier) close() {
+	p.leg.stopDTLS()
+	p.pair.Close()
+	p.wg.Wait()
+}
