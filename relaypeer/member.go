@@ -113,9 +113,9 @@ func (m *members) mayHave(name string, now time.Time) error {
 	case !e.grants.take(now, 1, float64(m.l.Grants)/60, float64(m.l.Grants)):
 		return fmt.Errorf("%w: %d credentials a minute", errQuota, m.l.Grants)
 	case e.cut.Load():
-		return fmt.Errorf("%w: %s this month", errQuota, size(m.l.MemberMonth))
+		return fmt.Errorf("%w: %s this month", errQuota, Size(m.l.MemberMonth))
 	case m.cut.Load():
-		return fmt.Errorf("%w: %s this month", errFull, size(m.l.Month))
+		return fmt.Errorf("%w: %s this month", errFull, Size(m.l.Month))
 	}
 	return nil
 }
@@ -237,8 +237,8 @@ func fill(b *atomic.Int64, rate int64, passed time.Duration) {
 	}
 }
 
-// size writes a number of octets for people.
-func size(n int64) string {
+// Size writes a number of octets for people.
+func Size(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)

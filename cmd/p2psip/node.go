@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"p2psip/cmd/p2psip/node"
+	"p2psip/relaypeer"
 )
 
 func (p *program) node() *cli.Command {
@@ -36,7 +37,7 @@ func (p *program) node() *cli.Command {
 			&cli.BoolFlag{Name: "no-lan", Usage: "do not look for nodes in the local network"},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log on standard error, text or json (default: text)"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
-		}, mediaFlags(), proxyPeerFlags()),
+		}, mediaFlags(), proxyPeerFlags(), relayFlags()),
 		Action:      p.runNode,
 		Subcommands: []*cli.Command{p.nodeInit(), p.nodeInstall(), p.nodeID()},
 	}
@@ -87,6 +88,13 @@ func (p *program) runNode(c *cli.Context) error {
 		}
 		return err
 	}
+	if cfg.Relay, err = relayRole(c, cfg); err != nil {
+		if cfg.TLS != nil {
+			cfg.TLS.Close()
+		}
+		cfg.ProxyPeer.Close()
+		return err
+	}
 	n, err := node.Start(cfg)
 	if err != nil {
 		return nodeHint(err)
@@ -98,6 +106,9 @@ func (p *program) runNode(c *cli.Context) error {
 	stopped := p.watchJoin(c.Context, n)
 	<-c.Context.Done()
 	p.ui.Note("Stopping. Registered phones stay registered.")
+	if k := n.Relayed(); k > 0 {
+		p.ui.Note("Up to %s are given to calls that are relayed here (%d of them have sound now); Ctrl-C again ends them.", c.Duration("relay-drain"), k)
+	}
 	stopped()
 	return n.Close()
 }
@@ -149,6 +160,8 @@ func listenTLS(c *cli.Context) (net.Listener, error) {
 // nodeHint adds what to do to the errors that people meet when they start a node.
 func nodeHint(err error) error {
 	switch {
+	case errors.Is(err, relaypeer.ErrNotPermitted):
+		return withHint(err, "ask the overlay's operator for a credential with --role relay (p2psip overlay issue)")
 	case errors.Is(err, node.ErrNotPermitted):
 		return withHint(err, "ask the overlay's operator for a credential with --role proxy (p2psip overlay issue)")
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -181,6 +194,9 @@ func (p *program) announce(n *node.Node) {
 	}
 	for i, a := range s.Border.Services {
 		rows = append(rows, []string{first(i, "proxy peer at"), a})
+	}
+	for i, v := range s.Relay.Services {
+		rows = append(rows, []string{first(i, "relay peer at"), v.URI})
 	}
 	p.ui.Table(rows...)
 	p.ui.Say("\nStop it with Ctrl-C. In another terminal, p2psip status tells how it stands.")

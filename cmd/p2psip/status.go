@@ -82,6 +82,7 @@ func (p *program) sayStatus(s *node.Status) {
 		[]string{"stores for others", plural(s.Stored, "record")})
 	rows = append(rows, mediaRows(s.Media, s.Relays)...)
 	rows = append(rows, borderRows(s.Border)...)
+	rows = append(rows, relayRows(s.Relay)...)
 	p.ui.Table(rows...)
 
 	p.ui.Say("\nPhones:")

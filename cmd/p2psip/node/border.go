@@ -68,6 +68,9 @@ func (c *ProxyPeer) close() {
 	}
 }
 
+// Close closes the sockets of a role that no node was started with.
+func (c *ProxyPeer) Close() { c.close() }
+
 // OpenPublic opens a public socket: "udp:192.0.2.1:5060", "tcp:[2001:db8::1]:5060" or "tls:192.0.2.1:5061", with
 // "=198.51.100.7:5060" after it where a NAT makes it known by another address. config is for TLS.
 func OpenPublic(text string, config *tls.Config) (s proxypeer.Socket, err error) {

@@ -198,6 +198,14 @@ func (n *Node) closeRelayPeer() (err error) {
 	return err
 }
 
+// Relayed gives how many of the addresses that are relayed here have sound at the moment.
+func (n *Node) Relayed() int {
+	if n.relayPeer == nil {
+		return 0
+	}
+	return n.relayPeer.InUse()
+}
+
 // RelayStatus is how the role of a relay peer stands.
 type RelayStatus struct {
 	Role       bool           `json:"relay_peer"` // this node is one
