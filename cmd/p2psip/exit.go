@@ -9,6 +9,7 @@ import (
 	"p2psip/cmd/p2psip/node"
 	"p2psip/interwork/account"
 	"p2psip/interwork/edge"
+	"p2psip/interwork/phone/audio"
 	"p2psip/overlay"
 	"p2psip/overlay/datadir"
 	"p2psip/proxypeer/policy"
@@ -24,6 +25,10 @@ const (
 	exitUnreachable = 5
 	exitNotRunning  = 6
 	exitUnwell      = 7
+	exitBusy        = 8
+	exitNoAnswer    = 9
+	exitDeclined    = 10
+	exitNoMedia     = 11
 )
 
 var exitCodes = []struct {
@@ -33,11 +38,15 @@ var exitCodes = []struct {
 	{exitOK, "it worked"},
 	{exitFailed, "it failed; the message says why"},
 	{exitUsage, "the command line is wrong"},
-	{exitUnknown, "lookup: there is no such user"},
-	{exitOffline, "lookup: the user exists, but no phone is registered now"},
+	{exitUnknown, "lookup, call: there is no such user"},
+	{exitOffline, "lookup, call: the user exists, but no phone is registered now"},
 	{exitUnreachable, "the overlay cannot be reached"},
-	{exitNotRunning, "status, lookup: no node is running with this data directory"},
+	{exitNotRunning, "status, lookup, call, echo: no node is running with this data directory"},
 	{exitUnwell, "status: the node runs, but something is wrong"},
+	{exitBusy, "call: the other side is busy"},
+	{exitNoAnswer, "call: nobody answered"},
+	{exitDeclined, "call: it was declined, or is not allowed"},
+	{exitNoMedia, "call: it was answered, but nothing was heard"},
 }
 
 // errUsage is wrapped by every error about the command line itself.
@@ -101,6 +110,14 @@ var outcomes = []struct {
 	{account.ErrNoAccount, exitFailed, "p2psip account list shows the accounts"},
 	{account.ErrFile, exitFailed, "mend the file, or move it away and add the accounts again"},
 	{account.ErrBadAccount, exitFailed, "p2psip account add --help"},
+	{errBusy, exitBusy, "try again later"},
+	{errNoAnswer, exitNoAnswer, "try again later; --ring lets it ring longer"},
+	{errDeclined, exitDeclined, "the phone there, or the node, does not take this call; p2psip federation check tells about calls that leave the overlay"},
+	{errNoMedia, exitNoMedia, "a firewall may hold the sound back; p2psip status tells how the node stands"},
+	{errCodec, exitFailed, "this phone speaks PCMU and PCMA; --codec may have left one out"},
+	{errSilent, exitNotRunning, "p2psip status tells whether a node is running, and where it takes phones"},
+	{errPassword, exitFailed, "p2psip user list tells who has a password; p2psip user add makes one"},
+	{audio.ErrWav, exitFailed, "sox in.wav -r 8000 -c 1 -b 16 out.wav brings a file into shape"},
 	{fs.ErrNotExist, exitFailed, "check the path"},
 	{fs.ErrPermission, exitFailed, "the file or directory belongs to somebody else, or is not open to you"},
 	{context.Canceled, exitFailed, ""},

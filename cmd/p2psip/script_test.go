@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "wrong": wrong, "ready": ready, "setnode": setnode, "same": same, "dns": serveZone,
+			"sound": makeSound, "heard": heardSound, "phones": waitPhones, "calls": waitCalls,
 		},
 	})
 }

@@ -68,6 +68,15 @@ func (u *ui) JSON(v any) error {
 	return e.Encode(v)
 }
 
+// JSONLine prints v for a machine that reads line by line.
+func (u *ui) JSONLine(v any) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	e := json.NewEncoder(u.out)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v) // nobody reads any more
+}
+
 // Note says something beside the result.
 func (u *ui) Note(format string, a ...any) {
 	u.mu.Lock()

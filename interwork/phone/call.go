@@ -92,6 +92,23 @@ func (c *Call) Outgoing() bool { return c.outgoing }
 // Peer is the URI of the far side: the one called, or the From of the caller.
 func (c *Call) Peer() string { return c.peer }
 
+// Proceeding says whether any response to an outgoing call has come, were it only 100: the proxy is there.
+func (c *Call) Proceeding() bool {
+	for _, k := range []Kind{Trying, Ringing, Answered} {
+		if _, there := c.states.has(k); there {
+			return true
+		}
+	}
+	return false
+}
+
+// Remote is where the audio goes, as the far side has last said; invalid before it has.
+func (c *Call) Remote() netip.AddrPort {
+	c.media.mu.Lock()
+	defer c.media.mu.Unlock()
+	return c.media.remote
+}
+
 // Answerer is what the far side of an outgoing call says of who has answered, "Auto" or "Manual" (RFC 5373), "" if nothing.
 func (c *Call) Answerer() string {
 	c.mu.Lock()
