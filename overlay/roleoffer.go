@@ -167,7 +167,7 @@ func (f *Offering) keep() {
 			f.lastGood, f.stored = o.now(), stored
 		}
 		f.mu.Unlock()
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && o.Status().Joined { // who has not joined has that told elsewhere
 			o.log.Warn("the role could not be advertised; it will be tried again", "role", f.role, "error", err)
 		}
 		t := time.NewTimer(o.random.jitter(wait))
