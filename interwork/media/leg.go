@@ -2,6 +2,7 @@ package media
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,9 @@ type leg struct {
 	clearOut bool
 	scratch  [2048]byte
 
+	recordMu sync.Mutex
+	early    [][]byte // DTLS records that came before there was an association; at most maxHeld
+
 	cryptoMu sync.Mutex
 	crypto   string        // for the status: "DTLS-SRTP AEAD_AES_128_GCM", "none", "" while nothing is agreed
 	sdes     [2]sdp.Crypto // ours and theirs in use
@@ -45,9 +49,7 @@ type leg struct {
 func (l *leg) receive(b []byte) {
 	switch {
 	case isDTLS(b):
-		if a := l.dtls.Load(); a != nil {
-			a.take(b)
-		}
+		l.record(b)
 		return
 	case !isRTP(b):
 		l.strange()
@@ -89,6 +91,32 @@ func (l *leg) receive(b []byte) {
 	if p := l.peer.Load(); p != nil {
 		p.send(b, rtcp)
 	}
+}
+
+// record hands a DTLS record to the association. The far side may begin a moment before this one does: the first few
+// records are kept.
+func (l *leg) record(b []byte) {
+	l.recordMu.Lock()
+	defer l.recordMu.Unlock()
+	if a := l.dtls.Load(); a != nil {
+		a.take(b)
+	} else if len(l.early) < maxHeld {
+		l.early = append(l.early, slices.Clone(b))
+	}
+}
+
+// associate makes a the association that records go to, nil for none, and gives the one before.
+func (l *leg) associate(a *association) *association {
+	l.recordMu.Lock()
+	defer l.recordMu.Unlock()
+	old := l.dtls.Swap(a)
+	if a != nil {
+		for _, b := range l.early {
+			a.take(b)
+		}
+	}
+	l.early = nil
+	return old
 }
 
 // send sends a clear packet by this leg, or nothing while it has no keys.
@@ -195,7 +223,7 @@ func (l *leg) startDTLS(p dtlsParams) {
 	}
 	l.setKeys(nil, nil, "")
 	a := newAssociation(p, func(b []byte) { l.carrier.write(b, false) })
-	l.dtls.Store(a)
+	l.associate(a)
 	if old != nil {
 		old.close()
 	}
@@ -213,7 +241,7 @@ func (l *leg) startDTLS(p dtlsParams) {
 
 // stopDTLS ends the association, for a leg that ends or goes on without.
 func (l *leg) stopDTLS() {
-	if a := l.dtls.Swap(nil); a != nil {
+	if a := l.associate(nil); a != nil {
 		a.close()
 	}
 }
