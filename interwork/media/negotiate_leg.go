@@ -17,14 +17,14 @@ const (
 	// clear.
 	NodeLeg
 	// OutsideLeg: somebody outside the overlay of whom nothing is known. It is offered RTP/AVP with ICE (the default candidate
-	// being c= and m=), RTCP on the same port, and keys beside it (RFC 8643).
+	// being c= and m=), RTCP on the same port, and a fingerprint beside it (RFC 8643).
 	OutsideLeg
 )
 
 // Leg says how descriptions for one side are written.
 type Leg struct {
 	Kind LegKind
-	// Opportunistic: a phone is offered keys (a=crypto) beside RTP/AVP (RFC 8643). Right where its signalling is encrypted.
+	// Opportunistic: keys (a=crypto) are offered beside RTP/AVP (RFC 8643). Right where the signalling is encrypted.
 	Opportunistic bool
 	// Clear: a NodeLeg whose offer is not encrypted is answered in clear instead of being refused.
 	Clear bool
@@ -44,13 +44,8 @@ func (l Leg) offer(local, known sdp.Transport, feedback bool) (sdp.Transport, st
 
 	dtls, sdes := p.DTLS, p.Secure && !p.DTLS
 	if !p.Secure { // beside RTP/AVP
-		switch l.Kind {
-		case PhoneLeg:
-			dtls = len(known.Fingerprints) > 0
-			sdes = len(known.Crypto) > 0 || l.Opportunistic
-		case OutsideLeg:
-			dtls, sdes = true, true
-		}
+		dtls = l.Kind == OutsideLeg || len(known.Fingerprints) > 0
+		sdes = l.Opportunistic || len(known.Crypto) > 0
 	}
 	if dtls && len(local.Fingerprints) > 0 {
 		t.Fingerprints, t.Setup, t.TLSID = local.Fingerprints, sdp.SetupActpass, local.TLSID

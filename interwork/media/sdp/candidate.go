@@ -91,6 +91,9 @@ func (c *Candidate) extensions(f []string) bool {
 			rest = append(rest, f[0], value)
 		}
 	}
+	if c.RelAddr == "" {
+		c.RelPort = 0
+	}
 	c.Extensions = strings.Join(rest, " ")
 	return true
 }

@@ -15,8 +15,9 @@
 // suspiciously many of it. Telephones' small sins are forgiven: bare line feeds, an absent s= or t=, spaces at the end of
 // lines, empty lines. What leaves has CRLF and the lines that RFC 8866 demands.
 //
-// pion/sdp is not underneath: it drops all but the last of several c= lines, sorts b=, k= and a= by kind, refuses unknown
-// kinds of bandwidth and m= protocols, and lines out of order, all of which occur.
+// pion/sdp v3.0.18 is not underneath. Of several c= lines it keeps the last, it moves b= and c= in front of what they followed,
+// and it refuses m=image, kinds of bandwidth that it does not know, lines of unknown type, an o= whose numbers are none and a
+// missing s=. A node in the middle must not be the one that minds.
 //
 // The grammars are those of RFC 8866 (o=, c=, m=), RFC 8839 (candidates), RFC 8122 and 4145 (fingerprint, setup), RFC 8842
 // (tls-id), RFC 4568 (crypto), RFC 3605 (rtcp), RFC 5761 (rtcp-mux), and RFC 3264 §5.1 (directions).

@@ -103,8 +103,11 @@ func (s *Session) SetOrigin(o Origin) {
 	s.Lines = insert(s.Lines, sessionOrder, Line{'o', o.String()})
 }
 
-// NewOrigin is an o= line with numbers of this node's.
+// NewOrigin is an o= line with numbers of this node's. An invalid address is written as 0.0.0.0.
 func NewOrigin(username string, id, version uint64, a netip.Addr) Origin {
+	if !a.IsValid() {
+		a = netip.IPv4Unspecified()
+	}
 	a = a.Unmap().WithZone("")
 	return Origin{username, strconv.FormatUint(id, 10), strconv.FormatUint(version, 10), "IN", addrType(a), a.String()}
 }
