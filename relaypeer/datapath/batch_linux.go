@@ -102,3 +102,12 @@ func (b *outbox) send(fd int) (lost int) {
 	b.n = 0
 	return lost
 }
+
+// epollNow gives the events that there are, without waiting.
+func epollNow(set int, events []unix.EpollEvent) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(set), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}

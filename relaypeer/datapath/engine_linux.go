@@ -30,8 +30,7 @@ type engine struct {
 	count *counters
 	now   func() time.Time
 	base  time.Time
-	ep    int
-	wake  int // an eventfd
+	w     *waiter
 	done  chan struct{}
 
 	mu      sync.Mutex // guards what follows, all channels and clients, and the rights to use sockets in the loop
@@ -54,23 +53,13 @@ type engine struct {
 }
 
 func newEngine(l *Loop) (*engine, error) {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	w, err := newWaiter()
 	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
-	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		_ = unix.Close(ep)
-		return nil, os.NewSyscallError("eventfd", err)
+		return nil, err
 	}
 	e := &engine{
-		l: l, count: &l.count, now: l.o.Now, base: l.o.Now(), ep: ep, wake: wake, done: make(chan struct{}),
+		l: l, count: &l.count, now: l.o.Now, base: l.o.Now(), w: w, done: make(chan struct{}),
 		fronts: newInbox(frontBatch), peers: newInbox(relayBatch), single: newOutbox(frontBatch),
-		slots: []*endpoint{nil}, gens: []uint32{0}, // slot 0 is the eventfd
-	}
-	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
-		_, _ = unix.Close(ep), unix.Close(wake)
-		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	go e.run()
 	return e, nil
@@ -94,14 +83,12 @@ func (e *engine) close() error {
 		}
 	}
 	e.mu.Unlock()
-	var one [8]byte
-	one[0], one[7] = 1, 1 // not zero in either byte order
-	_, err := unix.Write(e.wake, one[:])
+	err := e.w.awake()
 	<-e.done
 	for _, p := range open {
 		err = errors.Join(err, p.close())
 	}
-	return errors.Join(err, unix.Close(e.wake), unix.Close(e.ep))
+	return errors.Join(err, e.w.close())
 }
 
 func (e *engine) server(at netip.AddrPort, o Options) (socket, error) {
@@ -156,7 +143,7 @@ func (e *engine) watch(p *endpoint) error {
 	}
 	p.gen, p.open = e.gens[p.slot], true
 	e.slots[p.slot] = p
-	if err := unix.EpollCtl(e.ep, unix.EPOLL_CTL_ADD, p.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(p.slot), Pad: int32(p.gen)}); err != nil {
+	if err := unix.EpollCtl(e.w.set, unix.EPOLL_CTL_ADD, p.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(p.slot), Pad: int32(p.gen)}); err != nil {
 		e.forget(p)
 		return os.NewSyscallError("epoll_ctl", err)
 	}
@@ -189,12 +176,9 @@ func (e *engine) run() {
 	events := make([]unix.EpollEvent, maxEvents)
 	var rate meanRate
 	for {
-		n, err := unix.EpollWait(e.ep, events, -1)
-		if err != nil && err != unix.EINTR {
-			return // the set is gone: it was closed
-		}
-		if n <= 0 {
-			continue
+		n, err := e.w.wait(events)
+		if err != nil {
+			return
 		}
 		began := time.Now() // not the clock passed in: this is about rest, not about what holds when
 		e.mu.Lock()
@@ -210,8 +194,7 @@ func (e *engine) run() {
 			continue
 		}
 		if rest := e.l.o.Interval - time.Since(began); rest > 0 {
-			ts := unix.NsecToTimespec(int64(rest))
-			_ = unix.Nanosleep(&ts, nil) // the runtime's timers know milliseconds only
+			e.w.rest(rest)
 		}
 	}
 }
@@ -241,6 +224,9 @@ func (e *engine) serve(events []unix.EpollEvent) (moved int, more bool) {
 	now := e.time(e.now())
 	for i := range events {
 		slot, gen := int(events[i].Fd), uint32(events[i].Pad)
+		if slot == wakeSlot {
+			continue
+		}
 		p := e.slots[slot]
 		if p == nil || p.gen != gen {
 			continue
