@@ -91,39 +91,80 @@ type farReport struct {
 
 // callPath is the way that the sound takes.
 type callPath struct {
-	Kind      string   `json:"kind"`      // "plain": straight to the other phone; or as the node says
-	Encrypted bool     `json:"encrypted"` // between the nodes
-	Relays    []string `json:"relays,omitempty"`
-	Remote    string   `json:"remote,omitempty"` // where this phone sends its sound
+	// Kind is "phone": straight to the other phone, past the node; else how the sound leaves the node: "host", "reflexive" or
+	// "relayed", and "none" while there is no way.
+	Kind      string   `json:"kind"`
+	Relays    []string `json:"relays,omitempty"` // relay peers of this side
+	Encrypted string   `json:"encrypted"`        // "node to node", "to the far side" or "no"
+	Phone     string   `json:"encrypted_to_phone"`
+	Local     string   `json:"local,omitempty"`  // of the way between the nodes
+	Remote    string   `json:"remote,omitempty"` // of the same, or of the other phone
+	Trouble   string   `json:"trouble,omitempty"`
 }
 
+const (
+	pathPhone = "phone"
+	pathNone  = "none"
+)
+
 func (c *callPath) String() string {
-	if c.Kind == "plain" {
+	var s string
+	switch c.Kind {
+	case pathPhone:
 		return "straight to " + c.Remote + ", not encrypted"
+	case pathNone:
+		s = "by no way yet"
+	case "host":
+		s = "straight from node to node, " + c.Local + " to " + c.Remote
+	case "reflexive":
+		s = "through a NAT, " + c.Local + " to " + c.Remote
+	case "relayed":
+		s = "through a relay peer, to " + c.Remote
+		if len(c.Relays) > 0 {
+			s = "through the relay peer " + strings.Join(c.Relays, " and ") + ", to " + c.Remote
+		}
+	default:
+		s = c.Kind
 	}
-	s := c.Kind
-	if len(c.Relays) > 0 {
-		s += " by " + strings.Join(c.Relays, " and ")
+	switch {
+	case c.Kind == pathNone:
+	case c.Encrypted == "no":
+		s += ", not encrypted"
+	default:
+		s += ", encrypted " + c.Encrypted
 	}
-	if c.Encrypted {
-		return s + ", encrypted"
+	if c.Trouble != "" {
+		s += " (" + c.Trouble + ")"
 	}
-	return s + ", not encrypted"
+	return s
 }
 
 // pathEvery is how often the node is asked which way the sound takes.
 const pathEvery = time.Second
 
-// pathOf finds out which way the sound takes: what the node says of the call, else, if the sound does not come by the node, the
-// address that it goes to. nil: not known.
+// pathOf finds out which way the sound takes: what the node says of the call, and if its sound does not pass through the node,
+// the address that this phone sends it to. nil: not known.
 func pathOf(s *node.Status, call *phone.Call) *callPath {
 	remote := call.Remote()
 	if s == nil || !remote.IsValid() {
 		return nil
 	}
 	for _, c := range s.Calls {
-		if c.ID == call.ID() {
-			return &callPath{Kind: "plain", Remote: remote.String()}
+		switch m := c.Media; {
+		case c.ID != call.ID():
+		case m == nil:
+			return &callPath{Kind: pathPhone, Remote: remote.String(), Encrypted: "no", Phone: "no"}
+		default:
+			p := &callPath{Kind: m.Path, Relays: m.Relays, Encrypted: m.Encrypted, Phone: m.Phone, Trouble: m.Trouble}
+			if p.Kind == "" {
+				p.Kind = pathNone
+			}
+			for _, st := range m.Streams {
+				if st.Kind == "audio" && st.Local.IsValid() {
+					p.Local, p.Remote = st.Local.String(), st.Remote.String()
+				}
+			}
+			return p
 		}
 	}
 	return nil
