@@ -35,3 +35,7 @@ lint:
 bench:
     go test ./overlay -run XXX -bench Far -benchtime 50x
     go test ./interwork/proxy -run XXX -bench Call -benchmem
+
+# what relaying costs, beside coturn
+bench-relay *args:
+    go run ./cmd/p2psip bench relay {{args}}
