@@ -325,12 +325,19 @@ func (a *Allocation) permission(addr netip.Addr) (*permission, error) {
 		_, err := a.session.finish(ctx, t, a.link.rto(), false, stun.MethodCreatePermission, attrs)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if err != nil {
+		switch {
+		case err == nil:
+			p.state = permGiven
+			close(p.done)
+		case codeOf(err) != 0:
 			a.refuse(p, err)
-			return
+		default: // no answer: that is about the relay peer, and whoever sends there next asks again
+			a.refuse(p, err)
+			if a.perms[addr] == p {
+				delete(a.perms, addr)
+			}
+			a.suspicious()
 		}
-		p.state, p.err = permGiven, nil
-		close(p.done)
 	})
 	return p, nil
 }

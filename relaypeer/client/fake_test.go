@@ -24,7 +24,7 @@ type fakeRelay struct {
 	lifetime time.Duration
 	delay    time.Duration                           // on the way back
 	silent   bool                                    // nothing is answered
-	closed   bool                                    // nothing listens
+	noUDP    bool                                    // over UDP
 	answer   func(c *fakeConn, m *stun.Message) bool // may answer itself and say so
 	requests map[stun.Method]int                     // taken
 	in, out  int                                     // octets on the wire, headers of IPv4 and UDP included
@@ -71,7 +71,7 @@ func dialer(relays ...*fakeRelay) func(context.Context, string, string) (net.Con
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.dials++
-			return &fakeConn{relay: r, from: make(chan []byte, 256), gone: make(chan struct{}), local: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(10000+r.dials))}, nil
+			return &fakeConn{relay: r, network: network, from: make(chan []byte, 256), gone: make(chan struct{}), local: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(10000+r.dials))}, nil
 		}
 		return nil, fmt.Errorf("%s %s leads nowhere", network, addr)
 	}
@@ -79,11 +79,12 @@ func dialer(relays ...*fakeRelay) func(context.Context, string, string) (net.Con
 
 // fakeConn is a UDP socket connected to a fake relay.
 type fakeConn struct {
-	relay *fakeRelay
-	local netip.AddrPort
-	from  chan []byte
-	gone  chan struct{}
-	once  sync.Once
+	relay   *fakeRelay
+	network string
+	local   netip.AddrPort
+	from    chan []byte
+	gone    chan struct{}
+	once    sync.Once
 }
 
 const overhead = 28 // of IPv4 and UDP
@@ -106,7 +107,7 @@ func (c *fakeConn) Write(b []byte) (int, error) {
 	c.relay.mu.Lock()
 	defer c.relay.mu.Unlock()
 	c.relay.in += len(b) + overhead
-	if !c.relay.silent {
+	if !c.relay.silent && (!c.relay.noUDP || c.network != "udp") {
 		c.relay.take(c, append([]byte(nil), b...))
 	}
 	return len(b), nil

@@ -17,6 +17,8 @@ const (
 	patience = 100 * time.Millisecond
 	// strangerTime is how long one that was not measured may take.
 	strangerTime = 500 * time.Millisecond
+	// farAway is what one may take that was not measured, when another has answered.
+	farAway = 200 * time.Millisecond
 	// besides is what the others may take beyond what follows from the first that answered.
 	besides = 20 * time.Millisecond
 	// searchPause is how long the overlay is not asked again for the sake of one call.
@@ -28,7 +30,7 @@ const (
 // waited for once there is one. The error says why there is none.
 func (p *Pool) Allocate(ctx context.Context, n int) ([]*Allocation, error) {
 	n = min(max(n, 1), maxWant)
-	network := networkKey(p.cfg.LocalAddrs())
+	network := p.network()
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -67,8 +69,8 @@ type gathering struct {
 	running  []running
 	results  chan result // room for all
 	searched bool
-	trips    float64       // round trips that the first took that answered
-	first    time.Duration // how long it took, if its round trip was not known
+	first    time.Duration // how long the first took that answered
+	trips    float64       // how many round trips that was, if that was known
 
 	mu   sync.Mutex
 	over bool // guarded by mu: nobody reads results any more
@@ -139,12 +141,11 @@ func (g *gathering) stopped(err error) ([]*Allocation, error) {
 func (g *gathering) slow() (n int, next time.Duration) {
 	for _, r := range g.running {
 		fair := r.fair
-		if r.rtt > 0 && len(g.got) > 0 {
-			trips := 2.25
-			if g.trips > 0 {
-				trips = max(trips, 1.5*g.trips)
-			}
-			fair = min(fair, max(time.Duration(trips*float64(r.rtt)), 2*g.first)+besides)
+		switch {
+		case g.first > 0 && (r.rtt == 0 || g.trips == 0):
+			fair = min(max(2*g.first, farAway), g.first+strangerTime) + besides
+		case len(g.got) > 0 && r.rtt > 0:
+			fair = min(time.Duration(max(2.25, 1.5*g.trips)*float64(r.rtt)), g.first+strangerTime) + besides
 		}
 		if left := fair - time.Since(r.begun); left <= 0 {
 			n++
@@ -215,10 +216,8 @@ func (g *gathering) take(r result) {
 		return
 	}
 	if len(g.got) == 0 {
-		if took := time.Since(was.begun); was.rtt > 0 {
-			g.trips = float64(took) / float64(was.rtt)
-		} else {
-			g.first = took
+		if g.first = max(time.Since(was.begun), 1); was.rtt > 0 {
+			g.trips = float64(g.first) / float64(was.rtt)
 		}
 	}
 	g.got = append(g.got, r.a)
@@ -286,8 +285,9 @@ func (p *Pool) attempt(ctx context.Context, r *relay) (*Allocation, error) {
 		if err != nil {
 			return nil, err
 		}
+		network := p.network()
 		p.mu.Lock()
-		node, heats := r.advert.Node, p.heats(r)
+		node, heats := r.advert.Node, p.heats(r, network)
 		p.mu.Unlock()
 		a, err := p.race(ctx, node, heats, grant, hint)
 		if err == nil {

@@ -174,11 +174,11 @@ func (l *link) begin(m *stun.Message, key stun.MessageIntegrity) (*transaction, 
 	}
 	l.pending[t.id] = t
 	l.mu.Unlock()
-	if err := l.write(t.raw); err != nil {
+	if err := l.write(t.raw); err != nil && (l.stream || errors.Is(err, net.ErrClosed)) {
 		l.forget(t)
 		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
-	return t, nil
+	return t, nil // a datagram that could not be sent is a datagram lost
 }
 
 func (l *link) forget(t *transaction) {
@@ -194,6 +194,7 @@ func (l *link) await(ctx context.Context, t *transaction, pause time.Duration, s
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	sent, refusals := 1, l.refusals.Load()
+	var failed error
 	for {
 		select {
 		case a := <-t.answer:
@@ -202,13 +203,13 @@ func (l *link) await(ctx context.Context, t *transaction, pause time.Duration, s
 			}
 			return a.m, a.err
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", errNoAnswer, ctx.Err())
+			return nil, errors.Join(fmt.Errorf("%w: %w", errNoAnswer, ctx.Err()), failed)
 		case <-l.done:
 			return nil, l.reason()
 		case <-timer.C:
 			switch {
 			case sent == maxSends:
-				return nil, fmt.Errorf("%w: asked %d times", errNoAnswer, sent)
+				return nil, errors.Join(fmt.Errorf("%w: asked %d times", errNoAnswer, sent), failed)
 			case l.refusals.Load()-refusals >= enoughRefusals:
 				return nil, errPortClosed
 			case !steady:
@@ -217,7 +218,7 @@ func (l *link) await(ctx context.Context, t *transaction, pause time.Duration, s
 			sent++
 			if !l.stream {
 				if err := l.write(t.raw); err != nil {
-					return nil, fmt.Errorf("%w: %w", errBroken, err)
+					failed = err
 				}
 			}
 			timer.Reset(pause)

@@ -215,7 +215,7 @@ func (p *Pool) keep() {
 
 // upkeep begins what is due and gives the time until something is due again.
 func (p *Pool) upkeep() time.Duration {
-	network := networkKey(p.cfg.LocalAddrs())
+	network := p.network()
 	p.mu.Lock()
 	if !p.warm || p.closed {
 		p.mu.Unlock()
@@ -281,9 +281,10 @@ func (p *Pool) beginPing(r *relay) {
 
 // ping measures the round trip to a relay peer, by the first of its addresses and transports that answers.
 func (p *Pool) ping(ctx context.Context, r *relay) (err error) {
+	network := p.network()
 	p.mu.Lock()
 	r.pinging = true
-	node, keys, heats := r.advert.Node, r.grant.Keys, p.heats(r)
+	node, keys, heats := r.advert.Node, r.grant.Keys, p.heats(r, network)
 	p.mu.Unlock()
 	rtt := time.Duration(0)
 	var errs []error
@@ -333,9 +334,12 @@ func (p *Pool) pingAt(ctx context.Context, node overlay.NodeID, at endpoint, key
 	return max(time.Since(begun), 1), nil // it was asked more than once
 }
 
+// network tells which network this machine is in. It asks the system, so p.mu is better not held.
+func (p *Pool) network() string { return networkKey(p.cfg.LocalAddrs()) }
+
 // heats gives the places to try at a relay peer, in order. p.mu is held.
-func (p *Pool) heats(r *relay) []heat {
-	return lineup(r.ends(p.cfg.Permit), p.networks.best(networkKey(p.cfg.LocalAddrs()), p.now()))
+func (p *Pool) heats(r *relay, network string) []heat {
+	return lineup(r.ends(p.cfg.Permit), p.networks.best(network, p.now()))
 }
 
 // RelayState is how one relay peer stands.
@@ -354,6 +358,7 @@ type RelayState struct {
 
 // Status gives the relay peers that are known, those that would be used first in front.
 func (p *Pool) Status() []RelayState {
+	network := p.network()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
@@ -369,7 +374,7 @@ func (p *Pool) Status() []RelayState {
 			Node: node, RTT: r.rtt, Load: r.advert.Load, Allocations: r.open, Transport: r.via,
 			Chosen: place[r] > 0 && place[r] <= p.cfg.Want,
 		}
-		for _, h := range p.heats(r) {
+		for _, h := range p.heats(r, network) {
 			s.Servers = append(s.Servers, h.endpoint.String())
 		}
 		if r.good(now) {

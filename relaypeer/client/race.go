@@ -136,8 +136,8 @@ func tlsConfig(node overlay.NodeID, keys [][]byte) *tls.Config {
 }
 
 func checkKey(c *x509.Certificate, node overlay.NodeID, keys [][]byte) error {
-	h := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	if slices.ContainsFunc(keys, func(k []byte) bool { return slices.Equal(k, h[:]) }) {
+	h := hashOfKey(c)
+	if slices.ContainsFunc(keys, func(k []byte) bool { return slices.Equal(k, h) }) {
 		return nil
 	}
 	if raw, ok := c.PublicKey.(ed25519.PublicKey); ok {
@@ -150,4 +150,10 @@ func checkKey(c *x509.Certificate, node overlay.NodeID, keys [][]byte) error {
 		}
 	}
 	return errOtherKey
+}
+
+// hashOfKey is the hash of a certificate's public key, as in credential.Grant.
+func hashOfKey(c *x509.Certificate) []byte {
+	h := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return h[:]
 }

@@ -9,7 +9,7 @@ import (
 
 // register counts a new allocation. From then on it is the pool that buries it.
 func (p *Pool) register(a *Allocation) error {
-	network := networkKey(p.cfg.LocalAddrs())
+	network := p.network()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
