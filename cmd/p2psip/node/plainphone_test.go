@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"regexp"
@@ -124,7 +125,8 @@ func (p *plainPhone) play(description []byte, codec byte, sound []int16) (stop f
 		defer close(done)
 		tick := time.NewTicker(audio.FrameTime)
 		defer tick.Stop()
-		b := []byte{0x80, codec, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}
+		b := []byte{0x80, codec, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+		binary.BigEndian.PutUint32(b[8:], rand.Uint32()) // numbers that began again with the same source would be replays
 		for i := 0; ; i++ {
 			at := i * audio.FrameLength % (len(sound) - audio.FrameLength)
 			binary.BigEndian.PutUint16(b[2:], uint16(i))
