@@ -368,3 +368,46 @@ func TestMediaTwoPhonesOfOneNode(t *testing.T) {
 	alice.response("INVITE", 486)
 	w.idle()
 }
+
+// TestMediaAfterRestart ends alice's node in a call and starts it again: what it knew of the sound is gone, and a re-INVITE of
+// either phone brings it back.
+func TestMediaAfterRestart(t *testing.T) {
+	for _, who := range []string{"alice", "bob"} {
+		t.Run("re-INVITE of "+who, func(t *testing.T) {
+			w := newMediaWorld(t, "carol", "alice", "bob")
+			alice, bob := newPlainPhone(t, w.nodes[1], "alice"), newPlainPhone(t, w.nodes[2], "bob")
+			bob.register("")
+			out := alice.invite("sip:bob@"+testID, alice.offer("0", "sendrecv", 1))
+			inv := bob.request("INVITE")
+			in := bob.rung(inv)
+			bob.respond(in, inv, 200, bob.offer("0", "sendrecv", 1))
+			ok := alice.response("INVITE", 200)
+			alice.answered(out, ok)
+			alice.ask(out, "ACK", "")
+			bob.request("ACK")
+			hears(t, alice, ok.Body(), bob, inv.Body(), 0)
+
+			c := w.nodes[1].cfg
+			c.SIP = w.nodes[1].SIP().String()
+			if err := w.nodes[1].Close(); err != nil {
+				t.Fatal(err)
+			}
+			w.nodes[1] = w.start(c)
+			from, to, fromCall, toCall := alice, bob, out, in
+			if who == "bob" {
+				from, to, fromCall, toCall = bob, alice, in, out
+			}
+			from.ask(fromCall, "INVITE", from.offer("0", "sendrecv", 2))
+			re := to.request("INVITE")
+			to.respond(toCall, re, 200, to.offer("0", "sendrecv", 2))
+			ok = from.response("INVITE", 200)
+			from.ask(fromCall, "ACK", "")
+			to.request("ACK")
+			hears(t, from, ok.Body(), to, re.Body(), 0)
+			from.ask(fromCall, "BYE", "")
+			to.respond(toCall, to.request("BYE"), 200, "")
+			from.response("BYE", 200)
+			w.idle()
+		})
+	}
+}
