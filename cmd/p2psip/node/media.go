@@ -26,6 +26,13 @@ type MediaConfig struct {
 	RelayOnly bool
 	// Relays gives addresses at relay peers; nil: those that are found in the overlay.
 	Relays media.Relays
+	// RelayPeers, when set, are the only ones to use of those that are found.
+	RelayPeers []overlay.NodeID
+	// Late has relay peers looked for and candidates gathered when a call needs them, as the draft draws it (§5.1), and not
+	// before. Such a node costs the relay peers nothing while nobody calls, and its calls take longer to set up.
+	Late bool
+	// RelayTrace sees what is done about relay peers. It must be quick.
+	RelayTrace func(RelayEvent)
 }
 
 // ParseMediaPorts reads a range of ports, such as 20000-20998.
@@ -64,10 +71,14 @@ func (n *Node) openMedia() (err error) {
 			return err
 		}
 	}
+	warm := 0
+	if c.Late {
+		warm = -1
+	}
 	n.mediaStreams = newMediaStreams(n.overlay, n.leadsNowhere, n.log)
 	if n.media, err = media.New(media.Config{
 		PortMin: c.PortMin, PortMax: c.PortMax, Loopback: n.cfg.onLoopback(), RelayOnly: c.RelayOnly, Public: n.publicAddrs(),
-		Relays: relays, STUN: n.relayServers, Peers: n.mediaStreams, OfferSDES: true, Logger: n.log,
+		Relays: relays, STUN: n.relayServers, Peers: n.mediaStreams, OfferSDES: true, Warm: warm, Logger: n.log,
 	}); err != nil {
 		return fmt.Errorf("media: %w", err)
 	}

@@ -14,8 +14,9 @@ import (
 
 // relays is the node's way to relay peers, and what ends the search for them.
 type relays struct {
-	pool *client.Pool
-	stop func()
+	pool   *client.Pool
+	search relaySearch
+	stop   func()
 }
 
 var (
@@ -30,13 +31,15 @@ func (r *relays) Allocate(ctx context.Context, n int) ([]media.Allocation, error
 	for i, a := range list {
 		out[i] = a
 	}
+	r.search.gave(list)
 	return out, err
 }
 
 // openRelays makes what finds relay peers (draft §3.2), and has it look for them once the node has joined. Nothing is kept
 // ready in it: media keeps whole sets of candidates, allocations included.
 func (n *Node) openRelays() (media.Relays, error) {
-	c := client.Config{Overlay: n.overlay, Credentials: n.relayCredential, Ready: -1, Logger: n.log, Now: n.cfg.Now}
+	search := relaySearch{n.overlay, n.cfg.Media, n.cfg.Now}
+	c := client.Config{Overlay: search, Credentials: search.credentials(n.relayCredential), Ready: -1, Logger: n.log, Now: n.cfg.Now}
 	if n.cfg.onLoopback() {
 		c.Permit = func(a netip.Addr) bool { return a.IsLoopback() }
 	}
@@ -48,11 +51,11 @@ func (n *Node) openRelays() (media.Relays, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if n.overlay.WaitJoined(ctx) == nil && len(n.Users()) > 0 {
+		if n.overlay.WaitJoined(ctx) == nil && len(n.Users()) > 0 && !n.cfg.Media.Late {
 			_ = p.Warm(ctx) // it goes on by itself
 		}
 	}()
-	n.relays = &relays{pool: p, stop: func() { stop(); <-done }}
+	n.relays = &relays{pool: p, search: search, stop: func() { stop(); <-done }}
 	return n.relays, nil
 }
 
