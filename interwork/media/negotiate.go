@@ -36,8 +36,7 @@ type Message struct {
 	Status int    // 0 for a request
 	// Fork is the tag of the party that was called: the To tag of a response to the first INVITE, whichever way a later request
 	// goes. "" for a request that begins a dialog. Each fork of a request is a dialog of its own (RFC 3261 §12).
-	Fork     string
-	Reliable bool // a 2xx, or a provisional response that will get a PRACK (RFC 3262)
+	Fork string
 }
 
 // Description is one that has been read and judged: what it says to the legs, and what Send needs.
@@ -151,17 +150,9 @@ type round struct {
 	offer    *sdp.Session // as it came
 	streams  []MediaLine  // of the offer
 	offered  []bool       // which of them were offered to the other side
-	answered progress
+	answered bool
 	before   [2]heard // to be restored if it fails
 }
-
-type progress uint8
-
-const (
-	unanswered progress = iota
-	early               // in a provisional response without PRACK: may be said again, or otherwise
-	answered
-)
 
 // past is one message that was dealt with.
 type past struct {
@@ -243,15 +234,12 @@ func (n *Negotiation) read(d *talk, msg Message, body []byte) (*Description, err
 // that side is reached: all that it has, of which the kind of the leg and what that side understands pick. A stream without
 // port is refused on both sides.
 func (n *Negotiation) Send(d *Description, local []sdp.Transport) (Sent, error) {
+	if d.Repeat {
+		return d.past.sent, nil
+	}
 	dlg, err := n.dialogOf(d.Fork)
 	if err != nil {
 		return Sent{}, err
-	}
-	if d.Repeat {
-		if x := dlg.last; x != nil && d.Reliable && x.answered == early && x.method == d.Method && x.cseq == d.CSeq {
-			x.answered = answered // said in a provisional response, and now for good
-		}
-		return d.past.sent, nil
 	}
 	var sent Sent
 	if d.Offer {

@@ -135,7 +135,6 @@ func (n *Negotiation) sendAnswer(d *talk, desc *Description, local []sdp.Transpo
 		}
 		setDirection(m, s.Direction)
 		m.SetTransport(t)
-		m.Kind, m.Proto = o.Kind, o.Proto
 		sent.Streams[i] = t
 		roles[i] = t.Setup
 	}
@@ -150,10 +149,7 @@ func (n *Negotiation) sendAnswer(d *talk, desc *Description, local []sdp.Transpo
 		d.late = false
 	}
 	d.last = &round{by: x.by, method: x.method, starter: x.starter, cseq: x.cseq, offer: x.offer, streams: streams,
-		offered: x.offered, before: x.before, answered: answered}
-	if desc.Status != 0 && desc.Status < 200 && !desc.Reliable {
-		d.last.answered = early
-	}
+		offered: x.offered, before: x.before, answered: true}
 	// Streams that were refused are not in use on the offerer's side either.
 	for i := range streams {
 		streams[i].Carry = streams[i].Carry && desc.Streams[i].Carry

@@ -47,18 +47,7 @@ func (n *Negotiation) readOffer(d *talk, desc *Description) error {
 }
 
 // slots is how many m-lines the dialog has (RFC 3264 §8: there are never fewer than before).
-func (d *talk) slots() int {
-	n := 0
-	for side := range d.told {
-		if s := d.told[side].session; s != nil {
-			n = max(n, len(s.Media))
-		}
-		if s := d.heard[side].session; s != nil {
-			n = max(n, len(s.Media))
-		}
-	}
-	return n
-}
+func (d *talk) slots() int { return max(len(d.heard[Near].remote), len(d.heard[Far].remote)) }
 
 // readStream says what an m-line brings, and whether it is RTP that can be carried.
 func (n *Negotiation) readStream(from Side, m *sdp.Media, before heard, slot int) MediaLine {
@@ -182,7 +171,7 @@ func (n *Negotiation) sendOffer(d *talk, desc *Description, local []sdp.Transpor
 	if desc.Status != 0 {
 		x.starter = to
 	}
-	if old := d.last; old != nil && old.answered == unanswered {
+	if old := d.last; old != nil && !old.answered {
 		x.before = old.before // an offer in place of one in a provisional response
 	}
 	d.last = x

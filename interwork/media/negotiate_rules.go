@@ -3,7 +3,7 @@ package media
 // judge says whether a description is an offer or an answer (RFC 3264 §4, RFC 3261 §13.2.1, RFC 3262 §5, RFC 3311 §5.1,
 // tabulated in RFC 6337 §2.2). It changes nothing.
 func (d *talk) judge(msg Message) (offer bool, err error) {
-	open := d.last != nil && d.last.answered == unanswered
+	open := d.last != nil && !d.last.answered
 	switch {
 	case msg.Status != 0:
 		return d.judgeResponse(msg, open)
@@ -52,11 +52,8 @@ func (d *talk) silent(msg Message) {
 		msg.Status == 0 && msg.Method != "ACK" || msg.Status != 0 && msg.Method != x.method {
 		return
 	}
-	switch x.answered {
-	case early:
-		x.answered = answered // what the provisional response said holds
-	case unanswered:
-		d.heard, d.last = x.before, nil // the last chance to answer; the session goes on as it was
+	if !x.answered { // that was the last chance; the session goes on as it was
+		d.heard, d.last = x.before, nil
 	}
 }
 

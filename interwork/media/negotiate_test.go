@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write what comes out into testdata/nego
 // "legs KIND KIND", near and far. Then come sections:
 //
 //	-- near INVITE 1 --              a description in a request with that CSeq
-//	-- far INVITE 1 200 tag=b --     in a response; a provisional one may be "reliable"
+//	-- far INVITE 1 200 tag=b --     in a response
 //	-- to far --                     what the other side is told (written by -update)
 //	-- streams --                    what the legs are told
 //	-- refused 488 --                or: why not
@@ -148,13 +148,10 @@ func message(t *testing.T, name string) (msg Message, failed bool) {
 		switch {
 		case w == "failed":
 			failed = true
-		case w == "reliable":
-			msg.Reliable = true
 		case isTag:
 			msg.Fork = tag
 		case err == nil:
 			msg.Status = status
-			msg.Reliable = msg.Reliable || status >= 200
 		default:
 			t.Fatalf("section %q", name)
 		}

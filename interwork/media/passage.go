@@ -167,7 +167,7 @@ func (p *passage) Response(status int, toTag string, reliable bool, body []byte)
 			s.settle(fork)
 		}
 	}
-	d, err := s.receive(Message{From: p.from().Other(), Method: p.d.Method, CSeq: p.d.CSeq, Status: status, Fork: fork, Reliable: reliable}, body)
+	d, err := s.receive(Message{From: p.from().Other(), Method: p.d.Method, CSeq: p.d.CSeq, Status: status, Fork: fork}, body)
 	if err != nil || d == nil {
 		return nil, err
 	}
