@@ -39,3 +39,7 @@ bench:
 # what relaying costs, beside coturn
 bench-relay *args:
     go run ./cmd/p2psip bench relay {{args}}
+
+# calls between homes behind every kind of NAT, in network namespaces of this machine: as root, with iproute2 and nftables
+natlab *args:
+    P2PSIP_NATLAB=1 go test ./cmd/p2psip -run TestNATLab -v -timeout 30m {{args}}
