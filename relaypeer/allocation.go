@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pion/stun"
 	"github.com/pion/turn/v2"
 
 	"p2psip/relaypeer/credential"
@@ -29,10 +30,17 @@ type allocation struct {
 	source          string
 	client, relayed netip.AddrPort
 	made            time.Time
+	transaction     [stun.TransactionIDSize]byte // of the request it was made for
 	moved           atomic.Int64 // when data was last relayed, in seconds of the coarse clock
 
 	permissions map[netip.Addr]time.Time // guarded by g.mu: until when
-	channels    map[uint16]time.Time     // guarded by g.mu
+	channels    map[netip.AddrPort]bound // guarded by g.mu: by peer
+}
+
+// bound is a channel of an allocation.
+type bound struct {
+	number uint16
+	until  time.Time
 }
 
 var _ datapath.Meter = (*allocation)(nil)
@@ -45,8 +53,8 @@ func (g *gate) open(r datapath.Request) (datapath.Meter, error) {
 	}
 	now := g.s.now()
 	a := &allocation{
-		g: g, source: sourceName(r.Client), client: r.Client, relayed: r.Relayed, made: now,
-		permissions: map[netip.Addr]time.Time{}, channels: map[uint16]time.Time{},
+		g: g, source: sourceName(r.Client), client: r.Client, relayed: r.Relayed, made: now, transaction: g.in.TransactionID,
+		permissions: map[netip.Addr]time.Time{}, channels: map[netip.AddrPort]bound{},
 	}
 	if a.member, err = g.s.members.allocate(name, a.source, now); err != nil {
 		return nil, err
@@ -95,39 +103,49 @@ func (g *gate) allocation(client netip.AddrPort) *allocation {
 	return g.held5[client]
 }
 
-// permit counts the addresses that an allocation may send to; false: there would be too many.
+// permit counts the addresses that an allocation may send to; false: there would be too many, and none is noted.
 func (g *gate) permit(r *request, peers []netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return count(r.alloc.permissions, peers, r.now, permissionLifetime, g.s.limits.Permissions)
-}
-
-func (g *gate) channel(r *request, number uint16) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return count(r.alloc.channels, []uint16{number}, r.now, channelLifetime, g.s.limits.Permissions)
-}
-
-// count notes keys until a lifetime from now; false, and nothing noted, if there would be more than a number of them.
-func count[K comparable](table map[K]time.Time, keys []K, now time.Time, lifetime time.Duration, most int) bool {
-	for k, until := range table {
-		if now.After(until) {
-			delete(table, k)
+	table := r.alloc.permissions
+	for a, until := range table {
+		if r.now.After(until) {
+			delete(table, a)
 		}
 	}
-	more := map[K]bool{}
-	for _, k := range keys {
-		if _, there := table[k]; !there {
-			more[k] = true
+	more := map[netip.Addr]bool{}
+	for _, a := range peers {
+		if _, there := table[a]; !there {
+			more[a] = true
 		}
 	}
-	if len(table)+len(more) > most {
+	if len(table)+len(more) > g.s.limits.Permissions {
 		return false
 	}
-	for _, k := range keys {
-		table[k] = now.Add(lifetime)
+	for _, a := range peers {
+		table[a] = r.now.Add(permissionLifetime)
 	}
 	return true
+}
+
+// channel counts an allocation's channels; a number is one peer's, and a peer has one number (RFC 8656 §12.2).
+func (g *gate) channel(r *request, number uint16, peer netip.AddrPort) stun.ErrorCode {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	table := r.alloc.channels
+	for p, b := range table {
+		switch {
+		case r.now.After(b.until):
+			delete(table, p)
+		case (p == peer) != (b.number == number):
+			return stun.CodeBadRequest
+		}
+	}
+	if _, there := table[peer]; !there && len(table) >= g.s.limits.Permissions {
+		return stun.CodeInsufficientCapacity
+	}
+	table[peer] = bound{number, r.now.Add(channelLifetime)}
+	return 0
 }
 
 // generator is the datapath's, with even ports for who asks for one (RFC 8656 §7.2).

@@ -288,7 +288,10 @@ func (g *gate) check(r *request) stun.ErrorCode {
 // checkAllocate applies RFC 8656 §7.2.
 func (g *gate) checkAllocate(r *request) stun.ErrorCode {
 	if r.alloc != nil {
-		return 0 // pion knows whether it is the same request again
+		if r.alloc.transaction == r.m.TransactionID && r.alloc.member.name == r.member {
+			return 0 // the same again: pion has kept its answer
+		}
+		return stun.CodeAllocMismatch
 	}
 	m := r.m
 	transport, err := m.Get(stun.AttrRequestedTransport)
@@ -401,10 +404,10 @@ func (g *gate) checkChannel(r *request) stun.ErrorCode {
 		g.s.stats.forbidden.Add(1)
 		return stun.CodeForbidden
 	}
-	if !g.permit(r, []netip.Addr{peer.Addr().Unmap()}) || !g.channel(r, binary.BigEndian.Uint16(number)) {
+	if !g.permit(r, []netip.Addr{peer.Addr().Unmap()}) {
 		return stun.CodeInsufficientCapacity
 	}
-	return 0
+	return g.channel(r, binary.BigEndian.Uint16(number), netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port()))
 }
 
 // send judges a Send indication (RFC 8656 §11.2); pion asks for the permission.

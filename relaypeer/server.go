@@ -381,7 +381,7 @@ func (s *Server) Close() error {
 	}
 	s.mu.Unlock()
 	for _, g := range open {
-		if err := g.Close(); !errors.Is(err, net.ErrClosed) {
+		if err := g.Close(); !g.stream && !errors.Is(err, net.ErrClosed) { // that of a client may be gone in any way
 			errs = append(errs, err)
 		}
 		<-g.done
