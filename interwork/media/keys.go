@@ -50,7 +50,7 @@ func newSealer(s secret) (*sealer, error) {
 
 // seal writes the packet encrypted into dst. A packet number is never used twice with the same key: a source that comes back
 // with one, or is forged, would lay open what both packets carry and, with AES-GCM, the key of authentication (RFC 7714
-// §8.1).
+// §8.1). A phone that begins to count anew and stays with it gets another SSRC, so that it is heard; b is changed then.
 func (s *sealer) seal(dst, b []byte, rtcp bool) ([]byte, error) {
 	ssrc, ok := ssrcOf(b, rtcp)
 	if !ok {
@@ -67,8 +67,19 @@ func (s *sealer) seal(dst, b []byte, rtcp bool) ([]byte, error) {
 	if rtcp {
 		return s.ctx.EncryptRTCP(dst, b, nil)
 	}
-	if !w.take(binary.BigEndian.Uint16(b[2:])) {
+	seq := binary.BigEndian.Uint16(b[2:])
+	if w.take(seq) {
+		w.refused = 0
+	} else if w.refused++; w.refused < beginsAnew || w.aliases >= maxSources {
 		return nil, errReplayed
+	} else {
+		var r [4]byte
+		rand.Read(r[:])
+		*w = window{alias: binary.BigEndian.Uint32(r[:]) | 1, aliases: w.aliases + 1}
+		w.take(seq)
+	}
+	if w.alias != 0 {
+		binary.BigEndian.PutUint32(b[8:], w.alias)
 	}
 	return s.ctx.EncryptRTP(dst, b, &s.header)
 }
@@ -132,6 +143,10 @@ func (o *opener) decrypt(ctx *srtp.Context, b []byte, rtcp bool) ([]byte, error)
 type window struct {
 	top  uint64 // highest index taken, plus 1; 0: none
 	seen uint64 // bit i: top-1-i was taken
+
+	refused int    // in a row
+	alias   uint32 // what the source is called now, 0: as it calls itself
+	aliases int
 }
 
 // take takes a sequence number; false when it was taken before, or is too old to tell.

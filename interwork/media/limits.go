@@ -26,6 +26,8 @@ const (
 	// maxSources is how many synchronization sources a leg carries with one set of keys. A phone has one, and another after each
 	// transfer or hold; a stranger has as many as they like.
 	maxSources = 64
+	// beginsAnew is how many packets in a row with numbers that were used make a source that counts anew.
+	beginsAnew = 10
 	// replayWindow is how many packets back are told apart (RFC 3711 §3.3.2 wants 64).
 	replayWindow = 128
 	// maxRecords is how many DTLS records wait to be read.

@@ -80,6 +80,25 @@ func (h *relayHost) allocate() (*fakeAllocation, error) {
 	return a, nil
 }
 
+// finder is a list that changes while it is used.
+type finder struct {
+	mu sync.Mutex
+	relays
+}
+
+func (f *finder) Allocate(ctx context.Context, n int) ([]Allocation, error) {
+	f.mu.Lock()
+	now := f.relays
+	f.mu.Unlock()
+	return now.Allocate(ctx, n)
+}
+
+func (f *finder) set(r relays) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.relays = r
+}
+
 // relays is what a node knows of relay peers, best first.
 type relays []*relayHost
 
@@ -138,7 +157,8 @@ func TestHostsAreTakenBeforeRelays(t *testing.T) {
 func TestVoiceIsBackAfterARelayDies(t *testing.T) {
 	w := newWorld(t)
 	r1, r2, r3 := newRelay("r1", "127.0.0.11"), newRelay("r2", "127.0.0.12"), newRelay("r3", "127.0.0.13")
-	w.node("a", Config{Warm: -1, RelayOnly: true, Relays: relays{r1}})
+	found := &finder{relays: relays{r1}}
+	w.node("a", Config{Warm: -1, RelayOnly: true, Relays: found})
 	w.node("b", Config{Warm: -1, RelayOnly: true, Relays: relays{r2}})
 	c := newCall(w, "a", "b", "dying")
 	c.invite()
@@ -147,7 +167,7 @@ func TestVoiceIsBackAfterARelayDies(t *testing.T) {
 	speak(t, c.bob, c.alice, "before", 5*time.Second)
 	before := stream(t, c.b)
 
-	c.a.cfg.Relays = relays{r1, r3} // what the finder would say from now on
+	found.set(relays{r1, r3})
 	r1.die()
 	there := speak(t, c.alice, c.bob, "after", 5*time.Second)
 	back := speak(t, c.bob, c.alice, "after", 5*time.Second)
