@@ -359,6 +359,12 @@ type borderWorld struct {
 
 func newBorderWorld(t *testing.T, processes bool) *borderWorld {
 	t.Helper()
+	return newBorderWorldWith(t, processes, func(*borderWorld, *Config) {})
+}
+
+// newBorderWorldWith changes the configuration of alice's node before it starts.
+func newBorderWorldWith(t *testing.T, processes bool, change func(*borderWorld, *Config)) *borderWorld {
+	t.Helper()
 	phonetest.Need(t, "baresip")
 	w := &borderWorld{universe: newUniverse(t), out: newPublicWorld(t), log: &traceLog{}}
 	var homes []string
@@ -399,6 +405,7 @@ func newBorderWorld(t *testing.T, processes bool) *borderWorld {
 	c := w.config(w.home("alice"))
 	c.Bootstrap = append(c.Bootstrap, w.bootstrap...)
 	c.Trace = trace{"node", w.log}.event
+	change(w, &c)
 	w.node = w.start(c)
 	return w
 }

@@ -1,0 +1,164 @@
+package node
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"p2psip/interwork/phone/audio"
+	"p2psip/interwork/phonetest"
+)
+
+// newMediaBorderWorld is a border world with relay peers, where sound passes through alice's node.
+func newMediaBorderWorld(t *testing.T) *borderWorld {
+	t.Helper()
+	w := newBorderWorldWith(t, false, func(w *borderWorld, c *Config) {
+		w.relayPeer()
+		w.relayPeer()
+		c.Media = &MediaConfig{PortMin: 21600, PortMax: 21699}
+	})
+	ctx := testContext(t)
+	for {
+		ready := 0
+		for _, r := range w.node.Status().Relays {
+			if r.Chosen {
+				ready++
+			}
+		}
+		if ready == 2 {
+			return w
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("alice's node knows the relay peers %+v", w.node.Status().Relays)
+		case <-time.After(50 * time.Millisecond): // they are being advertised
+		}
+	}
+}
+
+// speakers starts the phones of alice and carol, each with a voice of its own.
+func (w *borderWorld) speakers(ctx context.Context) (alice, carol *phonetest.Baresip, hers, theirs []int16) {
+	w.t.Helper()
+	hers, theirs = phonetest.Speech(1, 3*time.Second), phonetest.Speech(2, 3*time.Second)
+	alice = phonetest.StartBaresip(w.t, phonetest.BaresipConfig{AOR: "sip:alice@" + testID, Proxy: w.node.SIP().String(), Sound: hers})
+	carol = phonetest.StartBaresip(w.t, phonetest.BaresipConfig{AOR: "sip:carol@provider.example", Proxy: w.out.provider.String(),
+		AuthUser: "carol", Password: "secret", Sound: theirs})
+	for _, p := range []*phonetest.Baresip{alice, carol} {
+		if err := p.Register(ctx); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return alice, carol, hers, theirs
+}
+
+// relayed looks at a description that has left the overlay: sound is wanted at an address of a relay peer (RFC 8656), where
+// somebody without ICE sends it too, plain RTP is offered (RFC 8643), and no port towards the phone is named.
+func (w *borderWorld) relayed(message string, offer bool) {
+	w.t.Helper()
+	_, body, _ := strings.Cut(message, "\r\n\r\n")
+	at := mediaAt(w.t, []byte(body))
+	if p := at.Port(); p >= 21600 && p <= 21699 {
+		w.t.Errorf("outside, sound is wanted at the node's port for its phone, %s", at)
+	}
+	if !strings.Contains(body, " RTP/AVP ") {
+		w.t.Errorf("outside is asked for more than plain RTP:\n%s", body)
+	}
+	if offer && (!strings.Contains(body, "a=candidate:") || !strings.Contains(body, "typ relay") || !strings.Contains(body, "a=fingerprint:")) {
+		w.t.Errorf("no relayed candidate or no fingerprint in the offer:\n%s", body)
+	}
+	found := false
+	for _, s := range w.node.Status().Calls {
+		if s.Media != nil {
+			for _, st := range s.Media.Streams {
+				found = found || st.Local == at
+			}
+		}
+	}
+	if !found {
+		w.t.Errorf("the path of the call does not begin at %s, which was told outside: %+v", at, w.node.Status().Calls[0].Media)
+	}
+}
+
+// talkOutside compares what both have heard with what was said, and looks at the status of alice's node.
+func (w *borderWorld) talkOutside(ctx context.Context, alice, carol *phonetest.Baresip, hers, theirs []int16) {
+	w.t.Helper()
+	if err := carol.WaitRecording(ctx, hers[audio.Rate:audio.Rate+audio.Rate/2], 0.98); err != nil {
+		w.t.Error(err)
+	}
+	if err := alice.WaitRecording(ctx, theirs[audio.Rate:audio.Rate+audio.Rate/2], 0.98); err != nil {
+		w.t.Error(err)
+	}
+	s := w.node.Status()
+	if len(s.Calls) != 1 || s.Calls[0].Media == nil {
+		w.t.Fatalf("calls: %+v", s.Calls)
+	}
+	m := s.Calls[0].Media
+	known := false
+	for _, r := range s.Relays {
+		known = known || len(m.Relays) == 1 && r.Node == m.Relays[0]
+	}
+	if m.Path != "relayed" || !known || m.Encrypted != encryptedNot {
+		w.t.Errorf("the status of the call: %+v; relay peers %+v", m, s.Relays)
+	}
+}
+
+// TestFlowOutboundMedia is §5.2 with sound: carol's phone is a plain one outside, and hears alice through a relay peer.
+func TestFlowOutboundMedia(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	w := newMediaBorderWorld(t)
+	ctx := testContext(t)
+	alice, carol, hers, theirs := w.speakers(ctx)
+	out, in := established(t, ctx, alice, carol, "sip:carol@provider.example")
+	w.talkOutside(ctx, alice, carol, hers, theirs)
+	ms := w.log.follows(t, "node in from phone: INVITE", "node out to node: INVITE", "node out to phone: 200 INVITE")
+	w.relayed(ms[1], true)
+	if at := mediaAt(t, []byte(ms[2])).Port(); at < 21600 || at > 21699 {
+		t.Errorf("alice's phone is told port %d", at)
+	}
+	if err := out.Hold(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*phonetest.Baresip{alice, carol} {
+		if err := p.WaitPackets(ctx, 50); err != nil {
+			t.Errorf("after a hold: %v", err)
+		}
+	}
+	if err := in.Hangup(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.WaitClosed(ctx); err != nil {
+		t.Error(err)
+	}
+	w.log.crossing(t)
+	(&mediaWorld{w.universe, []*Node{w.node}}).idle()
+}
+
+// TestFlowInboundMedia is §5.3 with sound.
+func TestFlowInboundMedia(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	w := newMediaBorderWorld(t)
+	ctx := testContext(t)
+	alice, carol, hers, theirs := w.speakers(ctx)
+	out, in := established(t, ctx, carol, alice, "sip:alice@"+testID)
+	w.talkOutside(ctx, alice, carol, hers, theirs)
+	ms := w.log.follows(t, "node in from node: INVITE", "node out to phone: INVITE", "node in from phone: 200 INVITE", "node out to node: 200 INVITE")
+	if at := mediaAt(t, []byte(ms[1])).Port(); at < 21600 || at > 21699 {
+		t.Errorf("alice's phone is told port %d", at)
+	}
+	w.relayed(ms[3], false)
+	if err := in.Hangup(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.WaitClosed(ctx); err != nil {
+		t.Error(err)
+	}
+	(&mediaWorld{w.universe, []*Node{w.node}}).idle()
+}
