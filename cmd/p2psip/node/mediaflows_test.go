@@ -14,8 +14,16 @@ import (
 func newMediaBorderWorld(t *testing.T) *borderWorld {
 	t.Helper()
 	w := newBorderWorldWith(t, false, func(w *borderWorld, c *Config) {
-		w.relayPeer()
-		w.relayPeer()
+		for _, r := range []*Node{w.relayPeer(), w.relayPeer()} {
+			ctx := testContext(t)
+			for r.Status().Relay.Adverts == 0 { // a node that looks before is content with what there is for some time
+				select {
+				case <-ctx.Done():
+					t.Fatalf("a relay peer is not advertised: %+v", r.Status().Relay)
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		}
 		c.Media = &MediaConfig{PortMin: 21600, PortMax: 21699}
 	})
 	ctx := testContext(t)
