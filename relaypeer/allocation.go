@@ -31,7 +31,7 @@ type allocation struct {
 	client, relayed netip.AddrPort
 	made            time.Time
 	transaction     [stun.TransactionIDSize]byte // of the request it was made for
-	moved           atomic.Int64 // when data was last relayed, in seconds of the coarse clock
+	moved           atomic.Int64                 // when data was last relayed, in seconds of the coarse clock
 
 	permissions map[netip.Addr]time.Time // guarded by g.mu: until when
 	channels    map[netip.AddrPort]bound // guarded by g.mu: by peer
@@ -63,7 +63,6 @@ func (g *gate) open(r datapath.Request) (datapath.Meter, error) {
 		g.s.members.release(a.member, a.source)
 		return nil, errDraining
 	}
-	a.moved.Store(g.s.coarse.Load())
 	g.mu.Lock()
 	g.held5[a.client] = a
 	g.mu.Unlock()

@@ -57,8 +57,8 @@ func newMembers(l Limits, now time.Time) *members {
 
 func monthOf(t time.Time) string { return t.UTC().Format("2006-01") }
 
-// burst is what may be relayed at once: a tenth of a second's share, or a few hundred packets.
-func burst(rate int64) int64 { return max(rate/10, 256<<10) }
+// burst is what may be relayed at once: a tenth of a second's share, which is two ticks', or a few dozen large packets.
+func burst(rate int64) int64 { return max(rate/10, 64<<10) }
 
 // get gives a member's entry, making one; nil if there are too many members with something to remember. m.mu is held.
 func (m *members) get(name string, now time.Time) *member {
@@ -120,11 +120,14 @@ func (m *members) mayHave(name string, now time.Time) error {
 	return nil
 }
 
-// mayAllocate says why a member may have no allocation; nil if it may.
+// mayAllocate takes a request for an allocation into account, and says why the member may have none; nil if it may.
 func (m *members) mayAllocate(name, source string, now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, err := m.room(name, source, now)
+	e, err := m.room(name, source, now)
+	if err == nil && !e.made.take(now, 1, float64(m.l.Made)/60, float64(m.l.Made)) {
+		err = errQuota
+	}
 	return err
 }
 
@@ -144,11 +147,8 @@ func (m *members) allocate(name, source string, now time.Time) (*member, error) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, err := m.room(name, source, now)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case !e.made.take(now, 1, float64(m.l.Made)/60, float64(m.l.Made)):
-		return nil, errQuota
 	}
 	e.allocations++
 	m.count++
