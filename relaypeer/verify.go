@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/pion/stun"
@@ -31,8 +32,9 @@ import (
 const (
 	// wantConfirmed is how many members, in different networks, have to confirm an address.
 	wantConfirmed = 2
-	// maxAsked is how many members are asked at most, at one time.
-	maxAsked = 8
+	// maxAsked is how many members are asked at most, askedAtOnce of them at one time: one more than are needed.
+	maxAsked    = 8
+	askedAtOnce = wantConfirmed + 1
 	// recheck is how often a verified address is verified again; an address that fails is looked at again after a pause that
 	// doubles.
 	recheck    = 30 * time.Minute
@@ -163,19 +165,32 @@ func (r *role) askOthers(ctx context.Context, list []*reach, now time.Time) {
 	tried := 0
 	members := r.overlay.Connected()
 	shuffle(members)
-	for _, node := range members {
-		if tried == maxAsked || ctx.Err() != nil || !slices.ContainsFunc(found, func(c confirmations) bool { return len(c.groups) < wantConfirmed }) {
+	for len(members) > 0 && tried < maxAsked && ctx.Err() == nil {
+		if !slices.ContainsFunc(found, func(c confirmations) bool { return len(c.groups) < wantConfirmed }) {
 			break
 		}
-		ok, err := r.ask(ctx, node, list, spare)
-		if err != nil {
-			last = err
-			continue
+		some := members[:min(len(members), askedAtOnce)]
+		members = members[len(some):]
+		type answer struct {
+			from []netip.AddrPort
+			err  error
 		}
-		tried++
-		for i, from := range ok {
-			if from.IsValid() {
-				found[i].add(node, r.group(from))
+		answers := make([]answer, len(some))
+		var wg sync.WaitGroup
+		for i, node := range some {
+			wg.Go(func() { answers[i].from, answers[i].err = r.ask(ctx, node, list, spare) })
+		}
+		wg.Wait()
+		for i, a := range answers {
+			if a.err != nil {
+				last = a.err
+				continue
+			}
+			tried++
+			for k, from := range a.from {
+				if from.IsValid() {
+					found[k].add(some[i], r.group(from))
+				}
 			}
 		}
 	}
@@ -237,7 +252,7 @@ func (r *role) ask(ctx context.Context, node overlay.NodeID, list []*reach, spar
 		return nil, err
 	case why != "" || len(results) == 0:
 		return nil, fmt.Errorf("a member does not try: %q", why)
-	case !slices.ContainsFunc(results, func(o outcome) bool { return o != notTried }):
+	case !slices.ContainsFunc(results[:len(list)], func(o outcome) bool { return o != notTried }):
 		return nil, errors.New("a member sees this relay peer at another address")
 	}
 	out := make([]netip.AddrPort, len(list))
