@@ -192,8 +192,9 @@ func (a *Allocation) channel(number uint16, b []byte) {
 func (a *Allocation) indication(from netip.AddrPort, b []byte) {
 	a.mu.Lock()
 	p := a.perms[from.Addr()]
+	known := p != nil && p.state != permRefused
 	a.mu.Unlock()
-	if p == nil || p.state == permRefused {
+	if !known {
 		a.strange.Add(1)
 		return
 	}

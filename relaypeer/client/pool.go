@@ -240,7 +240,7 @@ func (p *Pool) upkeep() time.Duration {
 		if r.fetching == nil && due(r.renew) {
 			_ = p.fetch(r)
 		}
-		if !r.pinging && due(r.measure) && !p.measured(r) {
+		if !r.pinging && r.good(now) && due(r.measure) && !p.measured(r) {
 			p.beginPing(r)
 		}
 	}

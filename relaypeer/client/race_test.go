@@ -32,10 +32,11 @@ func TestUDPBlocked(t *testing.T) {
 				return g, nil
 			}, r.grant().URIs...)
 		}
-		network := netip.MustParseAddr("192.0.2.1")
+		var network place
+		network.is("192.0.2.1")
 		p := w.pool(func(c *Config) {
 			c.Dial = dialer(relays...)
-			c.LocalAddrs = func() []netip.Addr { return []netip.Addr{network} }
+			c.LocalAddrs = network.addrs
 		})
 		allocate := func(least, most time.Duration) {
 			t.Helper()
@@ -56,9 +57,9 @@ func TestUDPBlocked(t *testing.T) {
 		}
 		allocate(headStart, headStart+100*time.Millisecond)
 		allocate(0, 100*time.Millisecond)
-		network = netip.MustParseAddr("203.0.113.5") // elsewhere: nothing is known
+		network.is("203.0.113.5") // elsewhere: nothing is known
 		allocate(headStart, headStart+100*time.Millisecond)
-		network = netip.MustParseAddr("192.0.2.1")
+		network.is("192.0.2.1")
 		allocate(0, 100*time.Millisecond)
 		time.Sleep(rememberStream + time.Minute)
 		allocate(headStart, headStart+100*time.Millisecond)

@@ -211,6 +211,7 @@ func (p *Pool) fetch(r *relay) error {
 			p.failed(advert.Node, err)
 		}
 		close(done)
+		p.kick()
 	})
 	return nil
 }
