@@ -384,3 +384,23 @@ func agree(t *testing.T, offer, asked, answer, heard *sdp.Session) {
 		}
 	}
 }
+
+// BenchmarkExchange is an offer and its answer at one node: read twice, written twice.
+func BenchmarkExchange(b *testing.B) {
+	offer := wire("v=0\no=a 1 1 IN IP4 192.0.2.10\ns=-\nc=IN IP4 192.0.2.10\nt=0 0\nm=audio 10010 RTP/AVP 96 0 8 101\n" +
+		"a=rtpmap:96 opus/48000/2\na=fmtp:96 stereo=1\na=rtpmap:0 PCMU/8000\na=rtpmap:8 PCMA/8000\na=rtpmap:101 telephone-event/8000\na=ptime:20\n")
+	answer := wire("v=0\no=- 55 1 IN IP4 203.0.113.20\ns=-\nc=IN IP4 203.0.113.20\nt=0 0\nm=audio 40000 UDP/TLS/RTP/SAVP 0 101\n@dtls 40000 active\n")
+	b.ReportAllocs()
+	for b.Loop() {
+		n := NewNegotiation(NegotiationConfig{Legs: [2]Leg{{Kind: PhoneLeg}, {Kind: NodeLeg}}})
+		for from, body := range [][]byte{offer, answer} {
+			d, err := n.Receive(Message{From: Side(from), Method: "INVITE", CSeq: 1, Status: 200 * from}, body)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err = n.Send(d, localFacts(n.cfg.Legs[1-from].Kind, d.Streams)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

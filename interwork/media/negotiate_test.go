@@ -217,7 +217,7 @@ func summary(d *Description) string {
 
 func TestScenes(t *testing.T) {
 	files, _ := filepath.Glob("testdata/negotiate/*.txt")
-	if len(files) < 14 {
+	if len(files) < 18 {
 		t.Fatalf("only %d files in testdata/negotiate", len(files))
 	}
 	for _, file := range files {
