@@ -56,6 +56,9 @@ type Allocation struct {
 	reading  deadline
 	wishes   chan netip.AddrPort // that get a channel
 	suspect  chan struct{}       // capacity 1: an ICMP error came
+	began    chan struct{}       // capacity 1: data is sent again after a pause
+	busy     atomic.Bool         // data is sent, and tend knows it
+	frames   sync.Pool           // *[]byte: outgoing messages
 	done     chan struct{}
 	wg       sync.WaitGroup
 	sent     atomic.Uint64
@@ -114,7 +117,7 @@ type Stats struct {
 func newAllocation(ctx context.Context, conn net.Conn, node overlay.NodeID, at endpoint, g credential.Grant, hint challenge, p *Pool) (_ *Allocation, err error) {
 	a := &Allocation{
 		relay: node, at: at, now: p.now, ended: p.ended, inbox: newQueue(),
-		wishes: make(chan netip.AddrPort, maxChannels), suspect: make(chan struct{}, 1), done: make(chan struct{}),
+		wishes: make(chan netip.AddrPort, maxChannels), suspect: make(chan struct{}, 1), began: make(chan struct{}, 1), done: make(chan struct{}),
 		perms: map[netip.Addr]*permission{}, targets: map[netip.AddrPort]*target{}, channels: map[uint16]*target{}, next: minChannel,
 	}
 	a.link = newLink(conn, at.transport != UDP, a)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"sync"
 
 	"github.com/pion/stun"
 )
@@ -14,9 +13,6 @@ var _ sink = (*Allocation)(nil)
 
 // sendIndication is the type of a Send indication (RFC 8656 §18).
 const sendIndication = 0x0016
-
-// frames are buffers for outgoing messages.
-var frames = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
 // WriteTo sends p to a *net.UDPAddr through the relay peer. It never waits for an answer of the relay peer: where there is no
 // permission yet, it is asked for in front of p.
@@ -45,8 +41,11 @@ func (a *Allocation) WriteToAddrPort(p []byte, to netip.AddrPort) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	f := frames.Get().(*[]byte)
-	defer frames.Put(f)
+	f, ok := a.frames.Get().(*[]byte)
+	if !ok {
+		f = new([]byte)
+	}
+	defer a.frames.Put(f)
 	b := (*f)[:0]
 	if number != 0 {
 		b = binary.BigEndian.AppendUint16(b, number)
@@ -65,6 +64,12 @@ func (a *Allocation) WriteToAddrPort(p []byte, to netip.AddrPort) (int, error) {
 	}
 	a.sent.Add(1)
 	a.out.Add(uint64(len(p)))
+	if !a.busy.Load() && a.busy.CompareAndSwap(false, true) {
+		select {
+		case a.began <- struct{}{}:
+		default:
+		}
+	}
 	return len(p), nil
 }
 

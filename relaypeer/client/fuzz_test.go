@@ -27,7 +27,7 @@ func (n nowhere) Close() error                { close(n.gone); return nil }
 // fuzzed makes an allocation without a relay peer, with a request under way, a permission and a channel.
 func fuzzed() (*Allocation, *transaction, error) {
 	a := &Allocation{
-		now: time.Now, inbox: newQueue(), suspect: make(chan struct{}, 1), done: make(chan struct{}), relayed: netip.MustParseAddrPort("198.18.0.1:5000"),
+		now: time.Now, inbox: newQueue(), suspect: make(chan struct{}, 1), began: make(chan struct{}, 1), done: make(chan struct{}), relayed: netip.MustParseAddrPort("198.18.0.1:5000"),
 		perms:   map[netip.Addr]*permission{netip.MustParseAddr("203.0.113.1"): {state: permGiven}},
 		targets: map[netip.AddrPort]*target{}, channels: map[uint16]*target{minChannel: {addr: netip.MustParseAddrPort("203.0.113.1:4000")}},
 	}

@@ -58,7 +58,7 @@ func (n *networks) worked(key string, t Transport, now time.Time) {
 		x.transport, x.udp, x.until = UDP, now, now.Add(rememberUDP)
 	case !x.udp.IsZero() && now.Sub(x.udp) < rememberStream:
 		// UDP gets through here; it is this relay peer's that does not.
-	default:
+	case x.transport != t || !now.Before(x.until): // not for longer while it works: UDP is tried again
 		x.transport, x.until = t, now.Add(rememberStream)
 	}
 	n.list = slices.Insert(n.list, 0, x)

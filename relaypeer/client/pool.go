@@ -59,7 +59,7 @@ const (
 	// measureEvery is how often the round trip to a relay peer without a ready allocation is measured.
 	measureEvery = 90 * time.Second
 	// pingTime bounds that.
-	pingTime = 2 * time.Second
+	pingTime = 1500 * time.Millisecond
 	// idleWait is how long keep sleeps at most.
 	idleWait = time.Minute
 )
@@ -286,9 +286,10 @@ func (p *Pool) ping(ctx context.Context, r *relay) (err error) {
 	r.pinging = true
 	node, keys, heats := r.advert.Node, r.grant.Keys, p.heats(r, network)
 	p.mu.Unlock()
-	rtt := time.Duration(0)
+	rtt, by := time.Duration(0), UDP
 	var errs []error
 	for _, h := range heats[:min(len(heats), 3)] {
+		by = h.transport
 		if rtt, err = p.pingAt(ctx, node, h.endpoint, keys); err == nil || ctx.Err() != nil {
 			break
 		}
@@ -299,6 +300,7 @@ func (p *Pool) ping(ctx context.Context, r *relay) (err error) {
 	r.measure = p.now().Add(spread(measureEvery))
 	if rtt > 0 {
 		r.rtt = rtt
+		p.networks.worked(network, by, p.now())
 	}
 	p.mu.Unlock()
 	switch {

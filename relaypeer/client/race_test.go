@@ -38,6 +38,7 @@ func TestUDPBlocked(t *testing.T) {
 			c.Dial = dialer(relays...)
 			c.LocalAddrs = network.addrs
 		})
+		transport := TCP
 		allocate := func(least, most time.Duration) {
 			t.Helper()
 			begun := time.Now()
@@ -49,7 +50,7 @@ func TestUDPBlocked(t *testing.T) {
 				t.Errorf("it took %v, %v to %v was expected", d, least, most)
 			}
 			for _, a := range list {
-				if a.Transport() != TCP {
+				if a.Transport() != transport {
 					t.Errorf("an allocation over %s", a.Transport())
 				}
 				_ = a.Close()
@@ -61,8 +62,12 @@ func TestUDPBlocked(t *testing.T) {
 		allocate(headStart, headStart+100*time.Millisecond)
 		network.is("192.0.2.1")
 		allocate(0, 100*time.Millisecond)
-		time.Sleep(rememberStream + time.Minute)
-		allocate(headStart, headStart+100*time.Millisecond)
+		for _, r := range relays {
+			r.do(func() { r.noUDP = false })
+		}
+		time.Sleep(rememberStream + 2*measureEvery)
+		transport = UDP
+		allocate(0, 100*time.Millisecond)
 	})
 }
 

@@ -229,7 +229,7 @@ func (p *Pool) failed(node overlay.NodeID, err error) {
 	local := isLocal(err)
 	p.mu.Lock()
 	r := p.relays[node]
-	if r == nil || p.closed {
+	if r == nil || p.closed || p.now().Before(r.until) { // that it is to be left alone is known
 		p.mu.Unlock()
 		return
 	}

@@ -23,6 +23,8 @@ const (
 	// quietFor is how long nothing need come from a relay peer before it is asked for a sign of life, which keeps the
 	// mapping of a NAT open as well (RFC 4787 REQ-5 has two minutes, many have thirty seconds).
 	quietFor = 20 * time.Second
+	// quietBusy is the same while data is sent: somebody would have answered.
+	quietBusy = 3 * time.Second
 	// doubtEvery bounds how often somebody who forges ICMP errors has the relay peer asked.
 	doubtEvery = time.Second
 	// requestTime bounds one request of an allocation's upkeep.
@@ -44,12 +46,16 @@ func (a *Allocation) tend() {
 	defer cancel()
 	now := a.now()
 	refresh, permit, doubt := now.Add(a.refreshIn()), now.Add(spread(permitEvery)), now
-	quiet := spread(quietFor)
+	quiet, sent := spread(quietFor), uint64(0)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		now := a.now()
-		wait := min(refresh.Sub(now), permit.Sub(now), quiet-a.link.quiet())
+		patience := quiet
+		if a.busy.Load() {
+			patience = min(quiet, quietBusy)
+		}
+		wait := min(refresh.Sub(now), permit.Sub(now), patience-a.link.quiet())
 		suspect := a.suspect
 		if w := doubt.Sub(now); w > 0 {
 			suspect, wait = nil, min(wait, w)
@@ -72,10 +78,17 @@ func (a *Allocation) tend() {
 			}
 			doubt = a.now().Add(doubtEvery)
 			continue
+		case <-a.began:
+			continue
 		case <-timer.C:
 		}
+		now = a.now()
+		moved := a.sent.Load() != sent
+		if sent = a.sent.Load(); !moved {
+			a.busy.Store(false)
+		}
 		var err error
-		switch now := a.now(); {
+		switch {
 		case !now.Before(refresh):
 			if err = a.refresh(ctx); err == nil {
 				refresh = a.now().Add(a.refreshIn())
@@ -85,7 +98,7 @@ func (a *Allocation) tend() {
 		case !now.Before(permit):
 			a.permitAgain(ctx)
 			permit = a.now().Add(spread(permitEvery))
-		case a.link.quiet() >= quiet:
+		case a.link.quiet() >= quiet, moved && a.link.quiet() >= quietBusy:
 			if err = a.sign(ctx); err == nil {
 				quiet = spread(quietFor)
 			}

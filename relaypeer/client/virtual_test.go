@@ -112,6 +112,33 @@ func TestSilenceIsNoticed(t *testing.T) {
 	})
 }
 
+// While data is sent, silence is noticed sooner; and data that nobody answers costs a question every few seconds.
+func TestSilenceInACallIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFakeRelay(0)
+		w, _ := virtual(t, r)
+		a := one(t, w.pool(func(c *Config) { c.Dial = dialer(r) }))
+		far := netip.MustParseAddrPort("203.0.113.1:4000")
+		talk := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end) && a.Err() == nil; time.Sleep(20 * time.Millisecond) {
+				_, _ = a.WriteToAddrPort([]byte("x"), far)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		before := r.asked(stun.MethodBinding)
+		talk(time.Minute)
+		if n := r.asked(stun.MethodBinding) - before; n < 10 || n > 25 {
+			t.Errorf("%d questions in a minute", n)
+		}
+		r.do(func() { r.silent = true })
+		begun := time.Now()
+		talk(time.Minute)
+		if d := time.Since(begun); d > quietBusy+requestTime+time.Second {
+			t.Errorf("noticed after %v", d)
+		}
+	})
+}
+
 func TestAliveTakesASecondAndAHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFakeRelay(0)
