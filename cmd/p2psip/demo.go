@@ -23,10 +23,10 @@ const (
 func (p *program) demo() *cli.Command {
 	return &cli.Command{
 		Name: "demo", Usage: "see it work: an overlay of twelve nodes and a call across it, in one process",
-		Description: "p2psip demo\np2psip demo --nodes 30 --json result.json\np2psip demo --flow all       calls to and from the public SIP world",
+		Description: "p2psip demo\np2psip demo --nodes 30 --json result.json\np2psip demo --flow all       the draft's flows, with relay peers, and the public SIP world",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "nodes", Value: demoNodes, Usage: "`N` nodes (default: 12)"},
-			&cli.StringFlag{Name: "flow", Usage: "`SECTION` of the draft to show: 5.2, 5.3, 5.4 or all (default: a call inside the overlay, 5.1)"},
+			&cli.StringFlag{Name: "flow", Usage: "`SECTION` of the draft to show: 5.1, 5.2, 5.3, 5.4 or all (default: a call inside the overlay, without relay peers)"},
 			&cli.StringFlag{Name: "json", Usage: "`FILE` for the result as JSON; - means standard output"},
 			&cli.BoolFlag{Name: "verbose", Usage: "show the nodes' logs"},
 		},
@@ -154,8 +154,8 @@ func (p *program) runDemo(c *cli.Context) error {
 		show.say("alice's and bob's phones are plain SIP phones; each knows only the node beside it.\n")
 		result = newDemonstration(show, dir, n, log).run(ctx)
 	} else {
-		show.say("alice's phone is a plain SIP phone and knows only the node beside it; carol's is a customer of a provider outside.\n")
-		result = newFlowDemo(show, dir, flows, log).run(ctx)
+		show.say("alice's and bob's phones are plain SIP phones and know only the node beside them; carol's is a customer of a provider outside.\n")
+		result = runFlows(ctx, show, dir, flows, log)
 	}
 
 	if file != "" {

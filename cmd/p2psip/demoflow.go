@@ -25,12 +25,14 @@ import (
 const (
 	flowNodes  = 12
 	flowDoors  = 3 // of them, proxy peers
+	flowRelays = 2 // and the next ones, relay peers
 	flowAlice  = 7 // index of alice's node
+	flowBob    = 9 // and of bob's
 	flowCalled = "sip:carol@" + demoProvider
 )
 
-// draftFlows are the sections of the draft with a call that crosses the border.
-var draftFlows = []string{"5.2", "5.3", "5.4"}
+// draftFlows are the sections of the draft with a call.
+var draftFlows = []string{"5.1", "5.2", "5.3", "5.4"}
 
 // parseFlows reads --flow.
 func parseFlows(s string) ([]string, error) {
@@ -41,15 +43,16 @@ func parseFlows(s string) ([]string, error) {
 		return []string{s}, nil
 	}
 	return nil, withHint(usagef("there is no flow %q", s),
-		"--flow 5.2 (alice calls out), 5.3 (she is called from outside), 5.4 (she is called under her public number) or all; without it, 5.1 (both in the overlay)")
+		"--flow 5.1 (alice calls bob, both behind relay peers), 5.2 (she calls out), 5.3 (she is called from outside), 5.4 (she is called under her public number) or all")
 }
 
-// flowDemo is one run of `p2psip demo --flow`: an overlay with proxy peers, and a public side that knows its name only.
+// flowDemo shows one flow of the draft: an overlay with relay peers and proxy peers, and for those flows that cross the border
+// a public side that knows its name only.
 type flowDemo struct {
-	show  demoShow
-	dir   string
-	log   *slog.Logger
-	flows []string
+	show demoShow
+	dir  string
+	log  *slog.Logger
+	flow string
 
 	authority *overlay.Authority
 	nodes     []*node.Node
@@ -58,58 +61,88 @@ type flowDemo struct {
 	outside   *outside
 	witness   *witness
 	alice     *phone.Phone
-	incoming  chan *phone.Call // alice's
+	incoming  chan *phone.Call // alice's, in flow 5.1 bob's
 	atAlice   *phone.Call
 	atCarol   *phone.Call
+	inside    *inside // of flow 5.1
 	proven    []string
 }
 
-func newFlowDemo(show demoShow, dir string, flows []string, log *slog.Logger) *flowDemo {
-	d := &flowDemo{show: show, dir: dir, flows: flows, log: log, closed: map[int]bool{}, incoming: make(chan *phone.Call, 4)}
-	d.witness = &witness{ladder: newLadder(show.say, 19, flowColumns...)}
+func newFlowDemo(show demoShow, dir, flow string, log *slog.Logger) *flowDemo {
+	d := &flowDemo{show: show, dir: dir, flow: flow, log: log, closed: map[int]bool{}, incoming: make(chan *phone.Call, 4)}
+	columns := flowColumns
+	if flow == "5.1" {
+		columns, d.inside = insideColumns, &inside{}
+	}
+	d.witness = &witness{ladder: newLadder(show.say, 19, columns...)}
 	return d
 }
 
 func (d *flowDemo) steps() []demoAct {
+	f := d.flow
 	steps := []demoAct{
-		{"", "world", "Starting the nodes, the provider and its name server", d.start, false},
-		{"", "register", "The phones register", d.register, false},
-		{"", "proxy peers", "alice's node looks for proxy peers", d.getProxy, false},
+		{f, "world", "Starting the nodes and what is around them", d.start, false},
+		{f, "register", "The phones register", d.register, false},
+		{f, "relay peers", "The relay peers advertise themselves", d.relaysReady, false},
 	}
-	for _, f := range d.flows {
-		switch f {
-		case "5.2":
-			steps = append(steps,
-				demoAct{f, "call", "5.2  alice calls carol, who is outside", d.callOut, true},
-				demoAct{f, "border", "Looking at what crossed the border", d.lookOut, false},
-				demoAct{f, "audio", "They talk", d.talk, true},
-				demoAct{f, "failover", "The proxy peer of the call is stopped, and carol hangs up", d.hangUpElsewhere, true})
-		case "5.3":
-			steps = append(steps,
-				demoAct{f, "call", "5.3  carol calls sip:alice@" + demoOverlay, d.callIn, true},
-				demoAct{f, "border", "Looking at what crossed the border", d.lookIn, false},
-				demoAct{f, "audio", "They talk", d.talk, true},
-				demoAct{f, "hang-up", "alice hangs up", d.aliceHangsUp, true},
-				demoAct{f, "no transit", "carol tries to be carried elsewhere", d.noTransit, false})
-		case "5.4":
-			steps = append(steps,
-				demoAct{f, "account", "5.4  alice's node registers her public number", d.registerOutside, true},
-				demoAct{f, "call", "5.4  carol calls sip:alice@" + demoProvider, d.callNumber, true},
-				demoAct{f, "audio", "They talk", d.talk, true},
-				demoAct{f, "hang-up", "alice hangs up", d.aliceHangsUp, true})
-		}
+	if f != "5.1" {
+		steps = append(steps, demoAct{f, "proxy peers", "alice's node looks for proxy peers", d.getProxy, false})
 	}
-	return append(steps, demoAct{"", "clean", "Checking that nothing is left", d.clean, false})
+	switch f {
+	case "5.1":
+		steps = append(steps,
+			demoAct{f, "call", "5.1  alice calls bob; both nodes show relayed addresses only", d.callBob, true},
+			demoAct{f, "offers", "Looking at what they told each other", d.lookInside, false},
+			demoAct{f, "audio", "They talk", d.talkInside, true},
+			demoAct{f, "hang-up", "bob hangs up", d.bobHangsUp, true})
+	case "5.2":
+		steps = append(steps,
+			demoAct{f, "call", "5.2  alice calls carol, who is outside", d.callOut, true},
+			demoAct{f, "border", "Looking at what crossed the border", d.lookOut, false},
+			demoAct{f, "audio", "They talk", d.talkOut, true},
+			demoAct{f, "failover", "The proxy peer of the call is stopped, and carol hangs up", d.hangUpElsewhere, true})
+	case "5.3":
+		steps = append(steps,
+			demoAct{f, "call", "5.3  carol calls sip:alice@" + demoOverlay, d.callIn, true},
+			demoAct{f, "border", "Looking at what crossed the border", d.lookIn, false},
+			demoAct{f, "audio", "They talk", d.talkIn, true},
+			demoAct{f, "hang-up", "alice hangs up", d.aliceHangsUp, true},
+			demoAct{f, "no transit", "carol tries to be carried elsewhere", d.noTransit, false})
+	case "5.4":
+		steps = append(steps,
+			demoAct{f, "account", "5.4  alice's node registers her public number", d.registerOutside, true},
+			demoAct{f, "call", "5.4  carol calls sip:alice@" + demoProvider, d.callNumber, true},
+			demoAct{f, "audio", "They talk", d.talkNumber, true},
+			demoAct{f, "hang-up", "alice hangs up", d.aliceHangsUp, true})
+	}
+	return append(steps, demoAct{f, "clean", "Checking that nothing is left", d.clean, false})
 }
 
 // run goes through the steps.
 func (d *flowDemo) run(ctx context.Context) demoResult {
 	defer d.close()
-	r := d.show.perform(ctx, flowNodes, d.witness.ladder, d.steps())
-	if d.show.sum(r, d.proven); r.OK {
-		d.show.say("\nThe draft's steps with relay peers are not there yet: here the voice goes from phone to phone.")
+	return d.show.perform(ctx, flowNodes, d.witness.ladder, d.steps())
+}
+
+// runFlows shows one flow after the other, each in a world of its own, so that each begins with nodes that know no relay peer
+// yet. The first that fails is the last.
+func runFlows(ctx context.Context, show demoShow, dir string, flows []string, log *slog.Logger) demoResult {
+	all := demoResult{OK: true, Nodes: flowNodes, Steps: []demoStep{}}
+	var proven []string
+	for i, f := range flows {
+		if i > 0 {
+			show.say("")
+		}
+		d := newFlowDemo(show, filepath.Join(dir, f), f, log)
+		r := d.run(ctx)
+		all.Steps, all.MS, all.OK = append(all.Steps, r.Steps...), all.MS+r.MS, r.OK
+		proven = append(proven, d.proven...)
+		if !r.OK {
+			break
+		}
 	}
-	return r
+	show.sum(all, proven)
+	return all
 }
 
 func (d *flowDemo) prove(format string, a ...any) {
@@ -126,7 +159,10 @@ func (d *flowDemo) start(ctx context.Context) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	var sockets []net.PacketConn
+	sockets, names, err := d.startOutside()
+	if err != nil {
+		return "", err
+	}
 	defer func() {
 		for _, s := range sockets {
 			if s != nil {
@@ -134,22 +170,6 @@ func (d *flowDemo) start(ctx context.Context) (_ string, err error) {
 			}
 		}
 	}()
-	for range flowDoors + 2 {
-		pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			return "", fmt.Errorf("a socket for the public side: %w", err)
-		}
-		sockets = append(sockets, pc)
-	}
-	for _, s := range sockets[:flowDoors] {
-		d.doors = append(d.doors, s.LocalAddr().(*net.UDPAddr).AddrPort())
-	}
-	names := sockets[flowDoors+1].LocalAddr().String()
-	provider, nameServer := sockets[flowDoors], sockets[flowDoors+1]
-	sockets[flowDoors], sockets[flowDoors+1] = nil, nil
-	if d.outside, err = newOutside(provider, nameServer, d.doors, d.witness, d.log.With("outside", demoProvider)); err != nil {
-		return "", err
-	}
 	for i := range flowNodes {
 		cfg := node.Config{
 			DataDir: d.data(i), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, SIP: "127.0.0.1:0", NoLAN: true, Logger: d.log.With("node", i),
@@ -159,10 +179,24 @@ func (d *flowDemo) start(ctx context.Context) (_ string, err error) {
 		}
 		user, roles := fmt.Sprintf("user%d", i), []overlay.Role(nil)
 		switch {
+		case i == flowAlice && d.inside != nil:
+			user = "alice"
+			cfg.Trace = d.inside.alice(d.witness)
+			cfg.Media = d.media(0, d.witness.relays(inAlice, inRelayA))
 		case i == flowAlice:
 			user = "alice"
 			cfg.Trace = d.witness.node
-		case i < flowDoors:
+			cfg.Media = d.media(0, d.witness.relays(colAlice, colRelay))
+		case i == flowBob && d.inside != nil:
+			user = "bob"
+			cfg.Trace = d.inside.bob(d.witness)
+			cfg.Media = d.media(1, d.witness.relays(inBob, inRelayB))
+		case i >= flowDoors && i < flowDoors+flowRelays:
+			roles = []overlay.Role{overlay.RoleRelay}
+			if cfg.Relay, err = relayRoleOf("udp:127.0.0.1:0"); err != nil {
+				return "", err
+			}
+		case i < flowDoors && d.inside == nil:
 			roles = []overlay.Role{overlay.RoleProxy}
 			cfg.Trace = func(e proxy.Event) { d.witness.proxyPeer(i, e) }
 			cfg.ProxyPeer = &node.ProxyPeer{
@@ -171,6 +205,9 @@ func (d *flowDemo) start(ctx context.Context) (_ string, err error) {
 			sockets[i] = nil // the node closes it
 		}
 		if err := d.credential(i, user, roles); err != nil {
+			if cfg.Relay != nil {
+				cfg.Relay.Close()
+			}
 			return "", fmt.Errorf("the credential of node %d: %w", i, err)
 		}
 		n, err := node.Start(cfg)
@@ -184,7 +221,41 @@ func (d *flowDemo) start(ctx context.Context) (_ string, err error) {
 			return "", fmt.Errorf("node %d: %w", i, err)
 		}
 	}
-	return fmt.Sprintf("%d nodes have joined, %d of them proxy peers; outside are %s, its name server and carol", flowNodes, flowDoors, demoProvider), nil
+	if d.inside != nil {
+		return fmt.Sprintf("%d nodes have joined, %d of them relay peers", flowNodes, flowRelays), nil
+	}
+	return fmt.Sprintf("%d nodes have joined, %d of them proxy peers and %d relay peers; outside are %s, its name server and carol", flowNodes, flowDoors, flowRelays, demoProvider), nil
+}
+
+// startOutside makes the public side, and gives the sockets of the proxy peers and the address of the name server.
+func (d *flowDemo) startOutside() (sockets []net.PacketConn, names string, err error) {
+	if d.inside != nil {
+		return nil, "", nil
+	}
+	defer func() {
+		if err != nil {
+			for _, s := range sockets {
+				if s != nil {
+					s.Close()
+				}
+			}
+		}
+	}()
+	for range flowDoors + 2 {
+		pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			return sockets, "", fmt.Errorf("a socket for the public side: %w", err)
+		}
+		sockets = append(sockets, pc)
+	}
+	for _, s := range sockets[:flowDoors] {
+		d.doors = append(d.doors, s.LocalAddr().(*net.UDPAddr).AddrPort())
+	}
+	names = sockets[flowDoors+1].LocalAddr().String()
+	provider, nameServer := sockets[flowDoors], sockets[flowDoors+1]
+	sockets[flowDoors], sockets[flowDoors+1] = nil, nil
+	d.outside, err = newOutside(provider, nameServer, d.doors, d.witness, d.log.With("outside", demoProvider))
+	return sockets, names, err
 }
 
 func (d *flowDemo) credential(i int, user string, roles []overlay.Role) error {
@@ -206,10 +277,31 @@ func (d *flowDemo) credential(i int, user string, roles []overlay.Role) error {
 }
 
 func (d *flowDemo) register(ctx context.Context) (_ string, err error) {
+	if d.alice, err = d.phone("alice", flowAlice, aliceHz); err != nil {
+		return "", err
+	}
+	other, said := (*phone.Phone)(nil), ""
+	if d.inside != nil {
+		if d.inside.phone, err = d.phone("bob", flowBob, bobHz); err != nil {
+			return "", err
+		}
+		other, said = d.inside.phone, fmt.Sprintf("bob at node %d", flowBob)
+	} else {
+		other, said = d.outside.carol, "carol at "+demoProvider
+	}
+	for _, p := range []*phone.Phone{d.alice, other} {
+		if _, err := p.Register(ctx, time.Hour); err != nil {
+			return "", fmt.Errorf("%s: %w", p.AOR(), err)
+		}
+	}
+	return fmt.Sprintf("alice is registered at node %d, %s", flowAlice, said), nil
+}
+
+// phone makes the phone of a user beside a node.
+func (d *flowDemo) phone(user string, at int, hz float64) (*phone.Phone, error) {
 	ring := phone.AnswerAfter(200 * time.Millisecond)
-	if d.alice, err = demoPhone(phone.Config{
-		AOR: "sip:alice@" + demoOverlay, Outbound: d.nodes[flowAlice].SIP().String(), ToneHz: aliceHz,
-		Logger: d.log.With("phone", "alice"), Trace: d.witness.alice,
+	return demoPhone(phone.Config{
+		AOR: "sip:" + user + "@" + demoOverlay, Outbound: d.nodes[at].SIP().String(), ToneHz: hz, Logger: d.log.With("phone", user),
 		Incoming: func(c *phone.Call) {
 			ring(c)
 			select {
@@ -217,15 +309,7 @@ func (d *flowDemo) register(ctx context.Context) (_ string, err error) {
 			default:
 			}
 		},
-	}); err != nil {
-		return "", err
-	}
-	for _, p := range []*phone.Phone{d.alice, d.outside.carol} {
-		if _, err := p.Register(ctx, time.Hour); err != nil {
-			return "", fmt.Errorf("%s: %w", p.AOR(), err)
-		}
-	}
-	return fmt.Sprintf("alice is registered at node %d, carol at %s", flowAlice, demoProvider), nil
+	})
 }
 
 // until asks again and again until ok.
@@ -259,7 +343,11 @@ func (d *flowDemo) getProxy(ctx context.Context) (string, error) {
 
 func (d *flowDemo) callOut(ctx context.Context) (string, error) {
 	d.witness.expect(
-		draftStep{"(7)", colNode, colProxy, "INVITE"},
+		draftStep{"(1)", colAlice, colOverlay, "Get Relay"},
+		draftStep{"(2)", colOverlay, colAlice, "Response"},
+		draftStep{"(3)", colAlice, colRelay, "Init Relay"},
+		draftStep{"(4)", colRelay, colAlice, "Ok"},
+		draftStep{"(7)", colAlice, colProxy, "INVITE"},
 		draftStep{"(8)", colProxy, colProvider, "INVITE"},
 		draftStep{"(9)", colProvider, colCarol, "INVITE"})
 	var err error
@@ -322,24 +410,12 @@ func (d *flowDemo) lookOut(context.Context) (string, error) {
 	if !ok {
 		return "", errors.New("the INVITE was not seen")
 	}
-	if err := d.crossed(m); err != nil {
+	if err := errors.Join(d.crossed(m), d.relayed(m)); err != nil {
 		return "", err
 	}
+	d.prove("5.2: before the INVITE left, alice's node had an address at a relay peer, and carol was told no other one for the sound")
 	d.prove("5.2: the route that was recorded is <sip:%s;lr>, the Contact alice's GRUU; neither shows a proxy peer or a phone", demoOverlay)
-	return "Record-Route names the overlay, Contact is alice's GRUU", nil
-}
-
-func (d *flowDemo) talk(ctx context.Context) (string, error) {
-	alice, err := d.atAlice.WaitHeard(ctx, bobHz, demoPackets)
-	if err != nil {
-		return "", fmt.Errorf("alice: %w", err)
-	}
-	carol, err := d.atCarol.WaitHeard(ctx, aliceHz, demoPackets)
-	if err != nil {
-		return "", fmt.Errorf("carol: %w", err)
-	}
-	d.witness.ladder.audio(fmt.Sprintf("audio, phone to phone: %d and %d packets", carol.Received, alice.Received))
-	return "each hears the other's tone", nil
+	return "Record-Route names the overlay, Contact is alice's GRUU, sound goes to her relayed address", nil
 }
 
 // hangUpElsewhere stops the proxy peer that carried the INVITE: the BYE has to come through another one.
@@ -349,7 +425,7 @@ func (d *flowDemo) hangUpElsewhere(ctx context.Context) (string, error) {
 	if err := d.nodes[door].Close(); err != nil {
 		return "", err
 	}
-	d.witness.expect(draftStep{"", colProxy, colNode, "BYE"})
+	d.witness.expect(draftStep{"", colProxy, colAlice, "BYE"})
 	if err := d.atCarol.Hangup(ctx); err != nil {
 		return "", err
 	}
@@ -363,8 +439,13 @@ func (d *flowDemo) hangUpElsewhere(ctx context.Context) (string, error) {
 func (d *flowDemo) callIn(ctx context.Context) (string, error) {
 	d.witness.expect(
 		draftStep{"(1)", colProvider, colProxy, "INVITE"},
-		draftStep{"(2)", colProxy, colNode, "INVITE"},
-		draftStep{"(3)", colNode, colAlice, "INVITE"})
+		draftStep{"(2)", colProxy, colOverlay, "INVITE"},
+		draftStep{"(3)", colOverlay, colAlice, "INVITE"},
+		draftStep{"(4)", colAlice, colOverlay, "Get Relay"},
+		draftStep{"(5)", colOverlay, colAlice, "Response"},
+		draftStep{"(6)", colAlice, colRelay, "Init Relay"},
+		draftStep{"(7)", colRelay, colAlice, "Ok"},
+		draftStep{"", colAlice, colProxy, "200 OK"})
 	return d.callAlice(ctx, "sip:alice@"+demoOverlay, "5.3: carol, who knows nothing but alice's address, reached her through a proxy peer that the DNS names")
 }
 
@@ -386,15 +467,16 @@ func (d *flowDemo) lookIn(context.Context) (string, error) {
 	if !ok {
 		return "", errors.New("the 200 was not seen")
 	}
-	if err := d.crossed(m); err != nil {
+	if err := errors.Join(d.crossed(m), d.relayed(m)); err != nil {
 		return "", err
 	}
+	d.prove("5.3: before alice's phone rang, her node had an address at a relay peer, and carol was told no other one for the sound")
 	d.prove("5.3: the answer's Contact is alice's GRUU, its route the overlay")
-	return "Record-Route names the overlay, Contact is alice's GRUU", nil
+	return "Record-Route names the overlay, Contact is alice's GRUU, sound goes to her relayed address", nil
 }
 
 func (d *flowDemo) aliceHangsUp(ctx context.Context) (string, error) {
-	d.witness.expect(draftStep{"", colNode, colProxy, "BYE"}, draftStep{"", colProxy, colProvider, "BYE"})
+	d.witness.expect(draftStep{"", colAlice, colProxy, "BYE"}, draftStep{"", colProxy, colProvider, "BYE"})
 	if err := d.atAlice.Hangup(ctx); err != nil {
 		return "", err
 	}
@@ -428,7 +510,7 @@ func (d *flowDemo) noTransit(ctx context.Context) (string, error) {
 
 func (d *flowDemo) registerOutside(ctx context.Context) (string, error) {
 	d.witness.expect(
-		draftStep{"(3)", colNode, colProxy, "REGISTER"},
+		draftStep{"(3)", colAlice, colProxy, "REGISTER"},
 		draftStep{"(4)", colProxy, colProvider, "REGISTER"})
 	store, err := account.Open(d.data(flowAlice), demoOverlay)
 	if err != nil {
@@ -461,12 +543,20 @@ func (d *flowDemo) callNumber(ctx context.Context) (string, error) {
 	d.witness.expect(
 		draftStep{"(5)", colCarol, colProvider, "INVITE"},
 		draftStep{"(6)", colProvider, colProxy, "INVITE"},
-		draftStep{"(7)", colProxy, colNode, "INVITE"},
-		draftStep{"(8)", colNode, colAlice, "INVITE"})
+		draftStep{"(7)", colProxy, colOverlay, "INVITE"},
+		draftStep{"(8)", colOverlay, colAlice, "INVITE"},
+		draftStep{"(9)", colAlice, colOverlay, "Get Relay"},
+		draftStep{"(10)", colOverlay, colAlice, "Response"},
+		draftStep{"(11)", colAlice, colRelay, "Init Relay"},
+		draftStep{"(12)", colRelay, colAlice, "Ok"},
+		draftStep{"", colAlice, colProxy, "200 OK"})
 	return d.callAlice(ctx, "sip:alice@"+demoProvider, "5.4: a call to alice's public number rang her phone in the overlay")
 }
 
-func (d *flowDemo) clean(context.Context) (string, error) {
+func (d *flowDemo) clean(ctx context.Context) (string, error) {
+	if err := d.relaysEmpty(ctx); err != nil {
+		return "", err
+	}
 	for i, n := range d.nodes {
 		if d.closed[i] {
 			continue
@@ -477,12 +567,15 @@ func (d *flowDemo) clean(context.Context) (string, error) {
 			return "", fmt.Errorf("node %d: %d calls in progress, %d faults", i, len(s.Calls), s.Counters.Panics)
 		}
 	}
-	return "no call is left at alice's node, and no node had a fault", nil
+	return "no call is left, no address at a relay peer, and no node had a fault", nil
 }
 
 func (d *flowDemo) close() {
 	if d.alice != nil {
 		d.alice.Close()
+	}
+	if d.inside != nil && d.inside.phone != nil {
+		d.inside.phone.Close()
 	}
 	if d.outside != nil {
 		d.outside.close()

@@ -8,21 +8,24 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"p2psip/cmd/p2psip/node"
 	"p2psip/interwork/flow"
 	"p2psip/interwork/phone"
 	"p2psip/interwork/proxy"
 )
 
-// The columns of a flow's ladder.
+// The columns of the flows across the border, as in the draft's figures 6 to 8. A person stands for the phone and the node
+// beside it: what passes between those two is not drawn.
 const (
 	colAlice = iota
-	colNode
+	colOverlay
+	colRelay
 	colProxy
 	colProvider
 	colCarol
 )
 
-var flowColumns = []string{"alice", "her node", "proxy peer", "provider", "carol"}
+var flowColumns = []string{"Alice", "overlay", "relay peer", "proxy peer", "Carol's proxy", "Carol"}
 
 // sight is a message as its sender let it go.
 type sight struct {
@@ -38,8 +41,9 @@ type draftStep struct {
 	label    string // of the message
 }
 
-func (s draftStep) String() string {
-	return strings.TrimSpace(fmt.Sprintf("%s %s from %s to %s", s.number, s.label, flowColumns[s.from], flowColumns[s.to]))
+// text names the step in words, with the names of the columns.
+func (s draftStep) text(columns []string) string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s from %s to %s", s.number, s.label, columns[s.from], columns[s.to]))
 }
 
 // witness sees every message at its sender, draws it, and holds it against the steps of the draft.
@@ -78,10 +82,10 @@ func (w *witness) missing() error {
 	s := w.want[w.done]
 	for _, g := range w.seen {
 		if g.from == s.from && g.to == s.to && g.label == s.label {
-			return fmt.Errorf("step %v came out of order", s)
+			return fmt.Errorf("step %s came out of order", s.text(w.ladder.names))
 		}
 	}
-	return fmt.Errorf("step %v is missing", s)
+	return fmt.Errorf("step %s is missing", s.text(w.ladder.names))
 }
 
 // message gives the first message seen from one element to another with this label.
@@ -96,11 +100,25 @@ func (w *witness) message(from, to int, label string) (string, bool) {
 	return "", false
 }
 
-func (w *witness) saw(from, to int, m sip.Message) {
-	l := label(m)
+// texts gives those of all that was seen from one element to another with this label.
+func (w *witness) texts(from, to int, label string) (all []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, g := range w.seen {
+		if g.from == from && g.to == to && g.label == label {
+			all = append(all, g.text)
+		}
+	}
+	return all
+}
+
+func (w *witness) saw(from, to int, m sip.Message) { w.see(from, to, label(m), m.String()) }
+
+// see takes note of anything that passes from one element to another.
+func (w *witness) see(from, to int, l, text string) {
 	w.mu.Lock()
 	if len(w.seen) < 1000 {
-		w.seen = append(w.seen, sight{from, to, l, m.String()})
+		w.seen = append(w.seen, sight{from, to, l, text})
 	}
 	drawn := l
 	if w.done < len(w.want) {
@@ -113,13 +131,7 @@ func (w *witness) saw(from, to int, m sip.Message) {
 	w.ladder.add(time.Now(), from, to, drawn)
 }
 
-// alice, provider and carol are traces of what is no node.
-func (w *witness) alice(out bool, _ string, m sip.Message) {
-	if out {
-		w.saw(colAlice, colNode, m)
-	}
-}
-
+// provider and carol are traces of what is no node.
 func (w *witness) carol(out bool, _ string, m sip.Message) {
 	if out {
 		w.saw(colCarol, colProvider, m)
@@ -139,14 +151,41 @@ func (w *witness) provider(out bool, remote string, m sip.Message) {
 	w.saw(colProvider, to, m)
 }
 
-// node is the trace of alice's node.
+// node is the trace of alice's node. An INVITE for her comes out of the overlay; all else is between her and the proxy peer.
 func (w *witness) node(e proxy.Event) {
 	switch {
-	case !e.Out:
 	case e.Flow.Edge():
-		w.saw(colNode, colAlice, e.Message)
-	default:
-		w.saw(colNode, colProxy, e.Message)
+	case e.Out:
+		w.saw(colAlice, colProxy, e.Message)
+	case begins(e.Message):
+		w.saw(colOverlay, colAlice, e.Message)
+	}
+}
+
+// begins says that a message is an INVITE outside of a dialog.
+func begins(m sip.Message) bool {
+	req, ok := m.(*sip.Request)
+	if !ok || req.Method != sip.INVITE {
+		return false
+	}
+	to := req.To()
+	return to != nil && !to.Params.Has("tag")
+}
+
+// relays is the trace of what a node does about relay peers: who is its column, relay that of the relay peer.
+func (w *witness) relays(who, relay int) func(node.RelayEvent) {
+	return func(e node.RelayEvent) {
+		switch {
+		case e.Err != nil:
+		case e.Step == node.RelayAsked:
+			w.see(who, colOverlay, "Get Relay", "")
+		case e.Step == node.RelayFound && e.Found > 0:
+			w.see(colOverlay, who, "Response", "")
+		case e.Step == node.RelayInit:
+			w.see(who, relay, "Init Relay", "")
+		case e.Step == node.RelayOK:
+			w.see(relay, who, "Ok", e.Addr.String())
+		}
 	}
 }
 
@@ -155,9 +194,12 @@ func (w *witness) proxyPeer(index int, e proxy.Event) {
 	if !e.Out {
 		return
 	}
-	to := colNode
-	if flow.KindOf(e.Flow) == flow.KindPublic {
+	to := colAlice
+	switch {
+	case flow.KindOf(e.Flow) == flow.KindPublic:
 		to = colProvider
+	case begins(e.Message):
+		to = colOverlay
 	}
 	if req, ok := e.Message.(*sip.Request); ok && req.Method == sip.INVITE {
 		w.mu.Lock()

@@ -78,11 +78,14 @@ func (l *ladder) add(at time.Time, from, to int, label string) {
 }
 
 // audio draws what passes beside the nodes, between the outermost columns.
-func (l *ladder) audio(text string) {
+func (l *ladder) audio(text string) { l.both(0, len(l.names)-1, text) }
+
+// both draws what goes to and fro between two columns.
+func (l *ladder) both(from, to int, text string) {
 	l.mu.Lock()
 	at := time.Since(l.start)
 	l.mu.Unlock()
-	l.rungs <- rung{from: 0, to: len(l.names) - 1, both: true, label: text, at: at}
+	l.rungs <- rung{from: from, to: to, both: true, label: text, at: at}
 }
 
 // label names a message: "INVITE", "200 OK (BYE)".
