@@ -89,7 +89,7 @@ func NewHost(c HostConfig) (host.Host, error) {
 		libp2p.ResourceManager(rm),
 		libp2p.AddrsFactory(advertised),
 		libp2p.SwarmOpts(swarm.WithDialTimeout(t.Dial), swarm.WithDialTimeoutLocal(t.Dial)),
-		libp2p.DisableRelay(),
+		libp2p.EnableRelay(), // to reach nodes behind NATs through others, see circuit.go
 		libp2p.DisableMetrics(),
 		libp2p.UserAgent("p2psip"),
 	)

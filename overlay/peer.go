@@ -23,6 +23,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // Config says how a peer takes part in an overlay.
@@ -39,6 +40,10 @@ type Config struct {
 	PeersFile string          // where to remember nodes met, "" to forget them
 	StateFile string          // where to remember what was published, "" to forget it
 	LAN       bool            // look for members in the local network by mDNS
+
+	// Public says which addresses everybody can reach; nil: those of the public Internet. A node without one has others pass
+	// streams on to it; with a Host of somebody else's making, only if Public is given.
+	Public func(multiaddr.Multiaddr) bool
 
 	Timing Timing
 	Now    func() time.Time // nil: time.Now
@@ -65,6 +70,8 @@ type Peer struct {
 	regs      *Registrations
 	join      *joiner
 	upkeep    *upkeep
+	circuits  *circuits // nil with a host that somebody else has made
+	public    func(multiaddr.Multiaddr) bool
 	up        atomic.Bool // upkeep is set
 	suspects  suspects
 	lookups   chan struct{} // a slot for each search under way
@@ -99,6 +106,9 @@ func Start(c Config) (_ *Peer, err error) {
 		lookups: make(chan struct{}, maxLookups),
 	}
 	o.cred.Store(c.Credential)
+	if o.public = c.Public; o.public == nil {
+		o.public = manet.IsPublicAddr
+	}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -124,6 +134,12 @@ func Start(c Config) (_ *Peer, err error) {
 	}
 	o.upkeep = newUpkeep(o)
 	o.up.Store(true)
+	if c.Host == nil || c.Public != nil {
+		if o.circuits, err = newCircuits(o); err != nil {
+			return nil, fmt.Errorf("serving nodes behind NATs: %w", err)
+		}
+		o.start(o.circuits.keep)
+	}
 	o.start(o.join.run)
 	o.start(o.upkeep.run)
 	o.start(o.sweep)
@@ -212,6 +228,9 @@ func (o *Peer) Close() error {
 	if o.join != nil {
 		errs = append(errs, o.join.close())
 	}
+	if o.circuits != nil {
+		errs = append(errs, o.circuits.close())
+	}
 	o.wg.Wait()
 	if o.dht != nil {
 		errs = append(errs, o.dht.Close())
@@ -247,6 +266,15 @@ func (o *Peer) Credential() *Credential { return o.cred.Load() }
 // Registrations gives what keeps this node's users in the overlay.
 func (o *Peer) Registrations() *Registrations { return o.regs }
 
+// Through gives the multiaddrs at which a node behind a NAT can be reached through others. behind says that it is behind one: it has
+// no public address, and others have.
+func (o *Peer) Through() (ways []string, behind bool) {
+	if o.circuits == nil || !o.hidden() {
+		return nil, false
+	}
+	return o.circuits.addrs(), slices.ContainsFunc(o.host.Network().Conns(), func(c network.Conn) bool { return o.public(c.RemoteMultiaddr()) })
+}
+
 // Addrs gives the multiaddrs at which the node can be reached, each with /p2p/<node>, as bootstrap addresses are written.
 func (o *Peer) Addrs() []string {
 	var out []string
@@ -273,10 +301,12 @@ func (o *Peer) ListenPorts() (out []uint16) {
 // publicAddrs gives the node's addresses as they go into its records.
 func (o *Peer) publicAddrs() []string {
 	var out []string
-	for _, a := range boundAddrs(o.host.Addrs()) {
+	ways := o.circuits.addrs()
+	own := boundAddrs(o.host.Addrs())
+	for _, a := range own[:max(0, min(len(own), maxAddrs-len(ways)))] {
 		out = append(out, a.String())
 	}
-	return out
+	return append(out, ways...)
 }
 
 func kadTarget(key string) [32]byte { return sha256.Sum256([]byte(key)) }

@@ -105,6 +105,15 @@ func (f *Offering) Update() {
 	}
 }
 
+// renew has everything that is offered advertised again.
+func (r *roles) renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.offerings {
+		f.Update()
+	}
+}
+
 // Close withdraws the offer: it tells the nodes that store the advertisement, in three seconds at most, and returns. If some
 // could not be told, the advertisement is good there for AdvertLifetime at most.
 func (f *Offering) Close() error {

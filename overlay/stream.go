@@ -124,6 +124,7 @@ func (o *Peer) OpenService(ctx context.Context, service Service, n NodeID, addrs
 	if n == o.host.ID() {
 		return nil, errors.New("a node has no stream to itself")
 	}
+	ctx = overCircuit(ctx)
 	if o.host.Network().Connectedness(n) != network.Connected {
 		if err := o.connect(ctx, n, addrs); err != nil {
 			return nil, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)

@@ -100,6 +100,7 @@ func hears(c *net.UDPConn, text string) (from netip.AddrPort, ok bool) {
 func TestNATLab(t *testing.T) {
 	lab := newNATLab(t)
 	t.Run("the routers are what they are called", lab.kinds)
+	t.Run("calls between homes of every kind", lab.pairs)
 }
 
 // kinds checks mapping and filtering of each kind of router (RFC 4787 §4 and §5), and hairpinning (§6).

@@ -70,6 +70,9 @@ func (p *program) sayStatus(s *node.Status) {
 	for i, a := range s.Addrs {
 		rows = append(rows, []string{first(i, "other nodes reach it at"), a})
 	}
+	for i, a := range s.Through {
+		rows = append(rows, []string{first(i, "and through others at"), a})
+	}
 	joined := "yes"
 	switch {
 	case !s.Joined:

@@ -80,6 +80,8 @@ nat() {
 			$sets
 			chain pre { type nat hook prerouting priority dstnat; $pre; }
 			chain post { type nat hook postrouting priority srcnat; $post; }
+			# What nobody wants is dropped before it is remembered: else its port would be taken for who sends there next.
+			chain input { type filter hook input priority filter; iifname wan drop; }
 			chain forward {
 				type filter hook forward priority filter;
 				ct state established,related accept
@@ -114,6 +116,7 @@ provider() {
 				oifname wan snat to $2
 				$back
 			}
+			chain input { type filter hook input priority filter; meta l4proto { tcp, udp } drop; }
 			chain forward {
 				type filter hook forward priority filter
 				ct state established,related accept

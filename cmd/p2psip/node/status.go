@@ -26,8 +26,9 @@ type Status struct {
 	Roles    []string  `json:"roles"`
 	Expires  time.Time `json:"credential_expires"`
 	Started  time.Time `json:"started"`
-	Addrs    []string  `json:"addrs"` // for other nodes
-	SIP      []SIPAddr `json:"sip"`   // for phones
+	Addrs    []string  `json:"addrs"`                     // for other nodes
+	SIP      []SIPAddr `json:"sip"`                       // for phones
+	Through  []string  `json:"reached_through,omitempty"` // behind a NAT: nodes through which others reach it
 	Joined   bool      `json:"joined"`
 	Trouble  string    `json:"trouble,omitempty"` // why not joined
 	Links    int       `json:"connected"`         // nodes connected
@@ -117,6 +118,8 @@ func (n *Node) Status() Status {
 		Users: []string{}, Roles: []string{}, Records: []Published{}, Calls: []Call{}, Problems: []Problem{},
 		Phones: n.edge.Status(), Accounts: []account.Status{},
 	}
+	behind := false
+	s.Through, behind = n.overlay.Through()
 	for _, u := range cred.Users() {
 		s.Users = append(s.Users, u.String())
 	}
@@ -159,6 +162,10 @@ func (n *Node) Status() Status {
 	s.Problems = append(s.Problems, n.problems(&s, cred, doc, now)...)
 	s.Problems = append(s.Problems, relayProblems(s.Relay)...)
 	s.Problems = append(s.Problems, accountProblems(s.Accounts, accounts)...)
+	if behind && s.Joined && len(s.Through) == 0 && now.Sub(n.started) > time.Minute {
+		s.Problems = append(s.Problems, Problem{"this node is behind a NAT, and no node with a public address has it be reached through it: calls of others do not arrive",
+			"it is tried again by itself; the overlay needs nodes with public addresses, such as its proxy and relay peers"})
+	}
 	if s.Border.Policy != "" {
 		s.Problems = append(s.Problems, Problem{"the federation policy before stays in force: " + s.Border.Policy, "mend the file; it is taken up by itself, and p2psip federation reload tells at once"})
 	}
