@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"p2psip/cmd/p2psip/node"
 	"p2psip/interwork/phone"
 	"p2psip/interwork/proxy"
 )
@@ -113,7 +114,7 @@ func offers(text string, given []string) error {
 }
 
 // lookInside looks at what the nodes told each other.
-func (d *flowDemo) lookInside(context.Context) (string, error) {
+func (d *flowDemo) lookInside(ctx context.Context) (string, error) {
 	for _, x := range []struct {
 		what, label            string
 		from, to, who, atRelay int
@@ -132,7 +133,17 @@ func (d *flowDemo) lookInside(context.Context) (string, error) {
 	d.prove("5.1: alice's node had an address at a relay peer before the INVITE left, bob's before his phone rang; the overlay named the relay peers")
 	d.prove("5.1: neither offer showed any other address than the relayed one, so nobody learned where the other is")
 	for _, i := range []int{flowAlice, flowBob} {
-		m := d.nodes[i].Status().Calls[0].Media
+		media := func() *node.CallMedia {
+			if calls := d.nodes[i].Status().Calls; len(calls) == 1 && calls[0].Media != nil {
+				return calls[0].Media
+			}
+			return &node.CallMedia{}
+		}
+		// The way is there first, and the keys come over it.
+		if err := until(ctx, func() bool { return media().Encrypted != "" }); err != nil {
+			return "", fmt.Errorf("node %d has no keys: %w", i, err)
+		}
+		m := media()
 		relay := d.relay(map[int]int{flowAlice: 0, flowBob: 1}[i]).ID().String()
 		if m.Path != "relayed" || !slices.Contains(m.Relays, relay) || m.Encrypted != "node to node" {
 			return "", fmt.Errorf("node %d says that the sound goes %s by %v, encrypted: %s", i, m.Path, m.Relays, m.Encrypted)

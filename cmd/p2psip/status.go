@@ -162,9 +162,12 @@ func soundOf(m *node.CallMedia) string {
 	if len(m.Relays) > 0 {
 		path += " by " + strings.Join(m.Relays, ", ")
 	}
-	secret := "not encrypted"
-	if m.Encrypted != "no" {
-		secret = "encrypted " + m.Encrypted
+	secret := "encrypted " + m.Encrypted
+	switch m.Encrypted {
+	case "":
+		secret = "no keys yet"
+	case "no":
+		secret = "not encrypted"
 	}
 	if m.Trouble != "" {
 		return path + ", " + secret + "; " + m.Trouble

@@ -25,7 +25,8 @@ type CallMedia struct {
 	// while there is none.
 	Path   string   `json:"path"`
 	Relays []string `json:"relays,omitempty"` // relay peers on this side of the path: the node, or the address of the server
-	// Encrypted says between whom: "node to node", "to the far side" where that is outside the overlay, or "no".
+	// Encrypted says between whom: "node to node", "to the far side" where that is outside the overlay, or "no"; "" while keys are
+	// being agreed on.
 	Encrypted string `json:"encrypted"`
 	// Phone says the same for the way to the phone beside this node: "no" for plain RTP.
 	Phone   string               `json:"encrypted_to_phone"`
@@ -44,7 +45,7 @@ const (
 func callMedia(c media.CallStatus) *CallMedia {
 	m := &CallMedia{Encrypted: encryptedNodes, Phone: "yes", Streams: c.Streams}
 	if len(c.Streams) == 0 {
-		m.Encrypted, m.Phone = encryptedNot, encryptedNot
+		m.Encrypted, m.Phone = "", encryptedNot
 	}
 	worst := map[string]int{"host": 1, "reflexive": 2, "relayed": 3}
 	for _, s := range c.Streams {
@@ -59,6 +60,8 @@ func callMedia(c media.CallStatus) *CallMedia {
 			m.Relays = append(m.Relays, relay)
 		}
 		switch {
+		case s.FarCrypto == "" && m.Encrypted != encryptedNot:
+			m.Encrypted = ""
 		case !secret(s.FarCrypto):
 			m.Encrypted = encryptedNot
 		case !s.NodeToNode && m.Encrypted == encryptedNodes:
