@@ -170,3 +170,99 @@ func TestFlowInboundMedia(t *testing.T) {
 	}
 	(&mediaWorld{w.universe, []*Node{w.node}}).idle()
 }
+
+// TestMediaRelayEnds takes the relay peer of a call away. The nodes agree on another way over their stream, and neither phone
+// hears of it.
+func TestMediaRelayEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a while until all have found each other")
+	}
+	u := newUniverse(t)
+	w := &mediaWorld{universe: u}
+	relays := map[string]*Node{}
+	u.start(u.config(u.home("carol")))
+	ctx := testContext(t)
+	wait := func(what string, done func() bool) {
+		t.Helper()
+		for !done() {
+			select {
+			case <-ctx.Done():
+				t.Fatalf("%s: never", what)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	for range 3 {
+		r := u.relayPeer()
+		wait("a relay peer is advertised", func() bool { return r.Status().Relay.Adverts > 0 })
+		relays[r.ID().String()] = r
+	}
+	for i, user := range []string{"alice", "bob"} {
+		c := u.config(u.home(user))
+		c.Media = &MediaConfig{PortMin: uint16(21000 + 200*i), PortMax: uint16(21199 + 200*i), RelayOnly: true}
+		w.nodes = append(w.nodes, u.start(c))
+	}
+	alice, bob := newPlainPhone(t, w.nodes[0], "alice"), newPlainPhone(t, w.nodes[1], "bob")
+	bob.register("")
+	for _, n := range w.nodes {
+		wait("relay peers are known", func() bool {
+			chosen := 0
+			for _, r := range n.Status().Relays {
+				if r.Chosen {
+					chosen++
+				}
+			}
+			return chosen >= 2
+		})
+	}
+	out := alice.invite("sip:bob@"+testID, alice.offer("0", "sendrecv", 1))
+	inv := bob.request("INVITE")
+	in := bob.rung(inv)
+	bob.respond(in, inv, 200, bob.offer("0", "sendrecv", 1))
+	ok := alice.response("INVITE", 200)
+	alice.answered(out, ok)
+	alice.ask(out, "ACK", "")
+	bob.request("ACK")
+	hears(t, alice, ok.Body(), bob, inv.Body(), 0)
+	before := w.call(w.nodes[0])
+	if before.Path != "relayed" || len(before.Relays) != 1 || relays[before.Relays[0]] == nil {
+		t.Fatalf("the path: %+v", before)
+	}
+
+	say, reply := phonetest.Speech(1, 4*time.Second), phonetest.Speech(2, 4*time.Second)
+	alice.forget()
+	bob.forget()
+	stopped := []func(){alice.play(ok.Body(), 0, say), bob.play(inv.Body(), 0, reply)}
+	wait("sound", func() bool { return alice.packets() > 10 && bob.packets() > 10 })
+	_ = relays[before.Relays[0]].Close()
+	wait("another relay peer", func() bool {
+		now := w.call(w.nodes[0])
+		return len(now.Relays) == 1 && now.Relays[0] != before.Relays[0]
+	})
+	for _, p := range []*plainPhone{alice, bob} {
+		n := p.packets()
+		wait("sound again", func() bool { return p.packets() > n+25 })
+		p.mu.Lock()
+		t.Logf("%s heard nothing for %v", p.user, p.gap)
+		if p.gap > 3*time.Second {
+			t.Errorf("%s heard nothing for %v", p.user, p.gap)
+		}
+		p.mu.Unlock()
+	}
+	for _, stop := range stopped {
+		stop()
+	}
+	hears(t, alice, ok.Body(), bob, inv.Body(), 0)
+	for len(alice.in)+len(bob.in) > 0 {
+		select {
+		case m := <-alice.in:
+			t.Errorf("alice's phone got\n%s", m)
+		case m := <-bob.in:
+			t.Errorf("bob's phone got\n%s", m)
+		}
+	}
+	alice.ask(out, "BYE", "")
+	bob.respond(in, bob.request("BYE"), 200, "")
+	alice.response("BYE", 200)
+	w.idle()
+}

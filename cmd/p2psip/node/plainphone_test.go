@@ -36,6 +36,8 @@ type plainPhone struct {
 	codec byte // of what was heard last
 	from  netip.AddrPort
 	count int
+	last  time.Time     // the newest packet
+	gap   time.Duration // the longest between two
 }
 
 // plainCall is a dialog of a plainPhone.
@@ -93,6 +95,11 @@ func (p *plainPhone) readRTP() {
 		}
 		p.mu.Lock()
 		p.from, p.codec = from, b[1]&0x7f
+		now := time.Now()
+		if !p.last.IsZero() {
+			p.gap = max(p.gap, now.Sub(p.last))
+		}
+		p.last = now
 		p.count++
 		if p.codec == 8 {
 			p.heard = audio.DecodeALaw(p.heard, b[12:n])
@@ -107,7 +114,7 @@ func (p *plainPhone) readRTP() {
 func (p *plainPhone) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.heard, p.count = nil, 0
+	p.heard, p.count, p.last, p.gap = nil, 0, time.Time{}, 0
 }
 
 // packets gives how many have come since forget.
