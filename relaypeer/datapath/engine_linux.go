@@ -165,7 +165,10 @@ func (e *engine) forget(p *endpoint) {
 		}
 		r.channels = nil
 	}
-	if p.front != nil {
+	if p.front != nil { // its allocations are still open, until pion closes them, and must not send to clients any more
+		for _, r := range p.front.clients {
+			r.client.size, r.channels = 0, nil
+		}
 		clear(p.front.clients)
 	}
 }
