@@ -78,7 +78,8 @@ func (f *fleet) callBaresip(t *testing.T) {
 		dir := t.TempDir()
 		wav, recorded := filepath.Join(dir, "said.wav"), filepath.Join(dir, "heard.wav")
 		must(t, "write", os.WriteFile(wav, audio.Wav(said), 0o600))
-		r, code := f.startCall(t, "user1", "--wav", wav, "--record", recorded, "--for", "4s").wait()
+		// baresip reports every five seconds.
+		r, code := f.startCall(t, "user1", "--wav", wav, "--record", recorded, "--for", "7s").wait()
 		if code != exitOK || r.Outcome != outcomeAnswered || r.Codec != codec || r.Lost > 2 || r.MOS < 4 || r.AudioMS <= 0 || r.EndedBy != "here" {
 			t.Errorf("%s: exit code %d, %+v", codec, code, r)
 		}
