@@ -133,30 +133,8 @@ func (a *association) take(b []byte) { _, _ = a.in.Write(b) }
 
 // run does the handshake and then calls done once, unless the association is closed before.
 func (a *association) run(done func(in *opener, out *sealer, name string, err error)) {
-	cfg := &dtls.Config{
-		Certificates: []tls.Certificate{a.params.cert.tls},
-		SRTPProtectionProfiles: []dtls.SRTPProtectionProfile{
-			dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80,
-		},
-		ClientAuth:           dtls.RequireAnyClientCert,
-		ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
-		InsecureSkipVerify:   true, // certificates are self-signed; the fingerprint is what counts
-		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
-			if len(raw) == 0 {
-				return errFingerprint
-			}
-			return a.params.check(raw[0])
-		},
-		InsecureSkipVerifyHello: true, // ICE has shown that the far side is where it says
-		FlightInterval:          flightInterval,
-		MTU:                     1200,
-		LoggerFactory:           silent{},
-	}
-	if a.params.weak {
-		cfg.ExtendedMasterSecret = dtls.RequestExtendedMasterSecret // old phones
-	}
 	a.wg.Go(func() {
-		conn, err := a.handshake(cfg)
+		conn, err := a.handshake()
 		if err == nil {
 			var in *opener
 			var out *sealer
@@ -179,14 +157,44 @@ func (a *association) run(done func(in *opener, out *sealer, name string, err er
 	})
 }
 
-func (a *association) handshake(cfg *dtls.Config) (*dtls.Conn, error) {
+func (a *association) handshake() (*dtls.Conn, error) {
+	secret := dtls.RequireExtendedMasterSecret
+	if a.params.weak {
+		secret = dtls.RequestExtendedMasterSecret // old phones
+	}
+	both := []dtls.Option{
+		dtls.WithCertificates(a.params.cert.tls),
+		dtls.WithSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80),
+		dtls.WithExtendedMasterSecret(secret),
+		dtls.WithInsecureSkipVerify(true), // certificates are self-signed; the fingerprint is what counts
+		dtls.WithVerifyPeerCertificate(func(raw [][]byte, _ [][]*x509.Certificate) error {
+			if len(raw) == 0 {
+				return errFingerprint
+			}
+			return a.params.check(raw[0])
+		}),
+		dtls.WithFlightInterval(flightInterval),
+		dtls.WithMTU(1200),
+		dtls.WithLoggerFactory(silent{}),
+	}
 	var conn *dtls.Conn
 	var err error
 	pc := &recordConn{a: a}
 	if a.params.client {
-		conn, err = dtls.Client(pc, recordAddr{}, cfg)
+		var opts []dtls.ClientOption
+		for _, o := range both {
+			opts = append(opts, o)
+		}
+		conn, err = dtls.ClientWithOptions(pc, recordAddr{}, opts...)
 	} else {
-		conn, err = dtls.Server(pc, recordAddr{}, cfg)
+		opts := []dtls.ServerOption{
+			dtls.WithClientAuth(dtls.RequireAnyClientCert),
+			dtls.WithInsecureSkipVerifyHello(true), // ICE has shown that the far side is where it says
+		}
+		for _, o := range both {
+			opts = append(opts, o)
+		}
+		conn, err = dtls.ServerWithOptions(pc, recordAddr{}, opts...)
 	}
 	if err != nil {
 		return nil, err

@@ -27,7 +27,9 @@ type farCarrier struct {
 	dtls     *dtlsParams // waits for a path
 	remote   *sdp.ICE    // of the far side, as far as ICE has begun
 	closed   bool
-	repaired bool // a restart was agreed: what the description of the dialog says about ICE is history
+	why      string // there is no path
+	repaired bool   // a restart was agreed: what the description of the dialog says about ICE is history
+	stale    bool   // the far side restarts ICE in its dialog: another bundle is wanted (RFC 8839 §4.4.3.1.2)
 	wg       sync.WaitGroup
 }
 
@@ -142,6 +144,7 @@ func (f *farCarrier) selected(g *generation) {
 		return
 	}
 	f.path.Store(p)
+	f.why = ""
 	f.mu.Unlock()
 	f.beginDTLS()
 }
@@ -154,10 +157,22 @@ func (f *farCarrier) trouble(g *generation, lasting bool) {
 	if !current {
 		return
 	}
-	if lasting && f.path.Load() == nil {
-		f.leg.fail("no path to the far side: none of the addresses of both sides reach each other")
+	if lasting {
+		if p := f.path.Load(); p != nil && p == g.path.Load() {
+			f.path.Store(nil) // RFC 7675 §5.1: without consent nothing is sent any more
+			f.setTrouble("the far side does not answer any more")
+		} else if p == nil {
+			f.setTrouble("no path to the far side: none of the addresses of both sides reach each other")
+		}
 	}
 	f.hurt()
+}
+
+// setTrouble says for the status why there is no path.
+func (f *farCarrier) setTrouble(why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.why = why
 }
 
 // hurting says that the leg needs a repair now.
@@ -180,6 +195,32 @@ func (f *farCarrier) renew(b *bundle, remote *sdp.ICE, controlling bool) error {
 	f.gen, f.remote, f.repaired = g, remote, true
 	f.mu.Unlock()
 	return g.start(remote, controlling)
+}
+
+// setStale says that the far side begins ICE anew.
+func (f *farCarrier) setStale() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stale = f.raw.Load() == nil
+}
+
+func (f *farCarrier) isStale() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stale
+}
+
+// refresh puts a bundle that was not used yet in the place of a stale one, which carries the call until the new one has a pair.
+func (f *farCarrier) refresh(b *bundle) {
+	g := f.make(b)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || !f.stale {
+		b.close()
+		return
+	}
+	f.retired = append(f.retired, retired{f.gen, time.Now().Add(retireAfter)})
+	f.gen, f.stale, f.repaired = g, false, false
 }
 
 // sweep ends generations that are no longer needed.

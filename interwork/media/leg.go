@@ -45,8 +45,14 @@ type leg struct {
 	trouble  string
 }
 
-// receive takes a packet from a source that the carrier believes. b is changed, and free again afterwards.
+// receive takes a packet from a source that the carrier believes. b is changed, and free again afterwards. A packet that makes
+// something below panic costs itself only.
 func (l *leg) receive(b []byte) {
+	defer func() {
+		if recover() != nil {
+			l.strange()
+		}
+	}()
 	switch {
 	case isDTLS(b):
 		l.record(b)
@@ -55,33 +61,11 @@ func (l *leg) receive(b []byte) {
 		l.strange()
 		return
 	}
-	rtcp := isRTCP(b)
-	now := time.Now()
-
-	l.inMu.Lock()
-	switch {
-	case l.opener != nil:
-		out, err := l.opener.open(b, rtcp)
-		if err != nil {
-			l.meter.strange++
-			l.inMu.Unlock()
-			return
-		}
-		b = out
-	case !l.clearIn || !rtcp && len(b) < 12:
-		l.meter.strange++
-		l.inMu.Unlock()
+	rtcp, now := isRTCP(b), time.Now()
+	b, first := l.open(b, rtcp, now)
+	if b == nil {
 		return
 	}
-	first := false
-	if rtcp {
-		l.meter.rtcp++
-	} else {
-		l.meter.rtpPacket(b, now)
-		first, l.heardAny = !l.heardAny, true
-	}
-	l.inMu.Unlock()
-
 	l.lastIn.Store(now.UnixNano())
 	if first {
 		if f := l.first.Load(); f != nil {
@@ -91,6 +75,30 @@ func (l *leg) receive(b []byte) {
 	if p := l.peer.Load(); p != nil {
 		p.send(b, rtcp)
 	}
+}
+
+// open decrypts a packet and counts it; nil if it is not to be believed. first: there was no RTP before.
+func (l *leg) open(b []byte, rtcp bool, now time.Time) (out []byte, first bool) {
+	l.inMu.Lock()
+	defer l.inMu.Unlock()
+	switch {
+	case l.opener != nil:
+		var err error
+		if b, err = l.opener.open(b, rtcp); err != nil {
+			l.meter.strange++
+			return nil, false
+		}
+	case !l.clearIn || !rtcp && len(b) < 12:
+		l.meter.strange++
+		return nil, false
+	}
+	if rtcp {
+		l.meter.rtcp++
+		return b, false
+	}
+	l.meter.rtpPacket(b, now)
+	first, l.heardAny = !l.heardAny, true
+	return b, first
 }
 
 // record hands a DTLS record to the association. The far side may begin a moment before this one does: the first few

@@ -158,6 +158,11 @@ func (m *Manager) background(f func(ctx context.Context)) bool {
 		return false
 	}
 	m.wg.Go(func() {
+		defer func() {
+			if r := recover(); r != nil {
+				m.cfg.Logger.Error("media: a fault of this program; the call it happened in is left alone", "panic", r)
+			}
+		}()
 		ctx, cancel := context.WithTimeout(m.ctx, GatherTimeout)
 		defer cancel()
 		f(ctx)

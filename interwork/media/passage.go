@@ -23,7 +23,6 @@ type passage struct {
 	before    []lineConfig
 	settled   bool // a 2xx has come
 	closed    bool
-	outcome   []byte // of the request, for its repetitions
 }
 
 var _ Exchange = (*passage)(nil)
@@ -80,6 +79,9 @@ func (p *passage) Request(body []byte, ready func([]byte, error)) ([]byte, bool,
 		if d.Repeat {
 			out, err := s.send(d)
 			return out, true, err
+		}
+		if p.from() == Far {
+			s.trunk.outdated(d)
 		}
 	} else if p.d.Method != "INVITE" {
 		return nil, true, nil
@@ -264,14 +266,19 @@ func (s *session) sendAndApply(p *passage, d *Description, final bool) ([]byte, 
 	if d.Offer || d.Repeat && !final {
 		return sent.Body, nil
 	}
-	if !s.counts(d.Fork) {
-		return sent.Body, nil
-	}
-	cfg := s.agreed(d, sent, told)
+	var cfg []lineConfig
+	s.mu.Lock()
 	if d.Repeat {
-		cfg = s.current()
+		cfg = s.agreedBy[d.Fork] // what a provisional answer said already
 	}
-	if cfg == nil {
+	s.mu.Unlock()
+	if !d.Repeat {
+		cfg = s.agreed(d, sent, told)
+		s.mu.Lock()
+		s.agreedBy[d.Fork] = cfg // the negotiation bounds how many parties there are
+		s.mu.Unlock()
+	}
+	if cfg == nil || !s.counts(d.Fork) {
 		return sent.Body, nil
 	}
 	if !final && !p.initial && !p.changed {

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -25,13 +26,15 @@ type phoneCarrier struct {
 var _ carrier = (*phoneCarrier)(nil)
 
 // newPhoneCarrier takes a pair of ports at the address by which the phone knows this node, or where that is none of this
-// machine (a NAT in between, a name for all) on all of them.
-func newPhoneCarrier(pool *portPool, host netip.Addr) (*phoneCarrier, error) {
-	at := host
-	pair, err := pool.open(at)
-	if err != nil && at.IsValid() && !at.IsUnspecified() {
+// machine (a NAT in between) on all of them. Where nobody knows, it is the address that leads to the phone.
+func newPhoneCarrier(pool *portPool, host, phone netip.Addr) (*phoneCarrier, error) {
+	if !host.IsValid() || host.IsUnspecified() {
+		host = addressTowards(phone)
+	}
+	pair, err := pool.open(host)
+	if errors.Is(err, errNotHere) {
 		any := netip.IPv4Unspecified()
-		if at.Is6() {
+		if host.Is6() {
 			any = netip.IPv6Unspecified()
 		}
 		pair, err = pool.open(any)
@@ -45,6 +48,17 @@ func newPhoneCarrier(pool *portPool, host netip.Addr) (*phoneCarrier, error) {
 	p.wg.Go(func() { p.read(pair.rtp, &p.rtp, &p.rtcp) })
 	p.wg.Go(func() { p.read(pair.rtcp, &p.rtcp, nil) })
 	return p, nil
+}
+
+// addressTowards is the address of this machine from which packets to a go; nothing is sent to find out.
+func addressTowards(a netip.Addr) netip.Addr {
+	if a.IsValid() {
+		if c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 9))); err == nil {
+			defer c.Close()
+			return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+		}
+	}
+	return netip.IPv4Unspecified()
 }
 
 // local is what a description for the phone may say about this end.

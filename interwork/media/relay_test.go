@@ -28,7 +28,6 @@ type fakeAllocation struct {
 	*net.UDPConn
 	host *relayHost
 	done chan struct{}
-	once sync.Once
 }
 
 func (a *fakeAllocation) Relay() overlay.NodeID  { return a.host.id }

@@ -30,7 +30,8 @@ type session struct {
 	heard    [2][]sdp.Transport // what each side's last offer said
 	lines    []MediaLine        // of the last answer
 	applied  []lineConfig
-	settled  string // the tag whose 2xx counts
+	agreedBy map[string][]lineConfig // by the tag of the party called: what each has last agreed to
+	settled  string                  // the tag whose 2xx counts
 	answered time.Time
 	signal   time.Time // latest signalling
 	firstIn  [MaxStreams]time.Time
@@ -64,7 +65,7 @@ func newSession(m *Manager, d Dialog, t *trunk) (*session, error) {
 	now := time.Now()
 	s := &session{
 		m: m, callID: d.CallID, caller: d.FromTag, callerIsPhone: d.FromPhone, first: d, cert: cert, trunk: t, made: now,
-		tags: make(map[string]struct{}), signal: now,
+		tags: make(map[string]struct{}), agreedBy: make(map[string][]lineConfig), signal: now,
 	}
 	if d.ToTag != "" {
 		s.tags[d.ToTag] = struct{}{}
@@ -147,7 +148,7 @@ func (s *session) equipNear(want []bool) error {
 		if !w || i >= MaxStreams || s.near[i] != nil {
 			continue
 		}
-		p, err := newPhoneCarrier(s.m.ports, s.first.PhoneHost)
+		p, err := newPhoneCarrier(s.m.ports, s.first.PhoneHost, s.first.Phone)
 		if err != nil {
 			return err
 		}

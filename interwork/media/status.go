@@ -117,8 +117,13 @@ func (s *session) status() CallStatus {
 		var nearTrouble, farTrouble string
 		st.NearCrypto, nearTrouble = p.leg.cryptoStatus()
 		st.FarCrypto, farTrouble = f.leg.cryptoStatus()
-		if st.Trouble = farTrouble; st.Trouble == "" {
-			st.Trouble = nearTrouble
+		f.mu.Lock()
+		st.Trouble = f.why
+		f.mu.Unlock()
+		for _, why := range []string{farTrouble, nearTrouble} {
+			if st.Trouble == "" {
+				st.Trouble = why
+			}
 		}
 		st.NodeToNode = f.kind == NodeLeg && st.FarCrypto != ""
 		f.pathStatus(&st)

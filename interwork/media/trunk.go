@@ -64,11 +64,20 @@ func (t *trunk) missing(want []bool) (out []int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, w := range want {
-		if w && i < MaxStreams && t.fars[i] == nil {
+		if w && i < MaxStreams && (t.fars[i] == nil || t.fars[i].isStale()) {
 			out = append(out, i)
 		}
 	}
 	return out
+}
+
+// outdated marks the legs for which an offer from afar begins ICE anew.
+func (t *trunk) outdated(d *Description) {
+	for i, l := range d.Streams {
+		if f := t.far(i); f != nil && l.Carry && l.Restart {
+			f.setStale()
+		}
+	}
 }
 
 // equip gives each of the wanted m-lines a leg, out of what is kept warm; false when something has to be gathered.
@@ -115,7 +124,11 @@ func (t *trunk) gather(ctx context.Context, want []bool) error {
 func (t *trunk) adopt(i int, b *bundle) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed || t.fars[i] != nil {
+	if !t.closed && t.fars[i] != nil {
+		t.fars[i].refresh(b)
+		return
+	}
+	if t.closed {
 		b.close()
 		return
 	}
