@@ -25,12 +25,11 @@ var (
 // world is a relay peer on loopback with a socket of each kind.
 type world struct {
 	*Server
-	loop          *datapath.Loop
-	udp, udp6     netip.AddrPort
-	tcp, tls      netip.AddrPort
-	certificate   tls.Certificate
-	clock         *clock
-	allocationsOf func() int
+	loop        *datapath.Loop
+	udp, udp6   netip.AddrPort
+	tcp, tls    netip.AddrPort
+	certificate tls.Certificate
+	clock       *clock
 }
 
 // clock is a clock that a test moves.
