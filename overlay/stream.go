@@ -229,8 +229,12 @@ func (o *Peer) Connected() []NodeID {
 	return out
 }
 
-// Remote gives the IP address of the far side, as this node sees it; invalid if the connection has none.
+// Remote gives the IP address of the far side, as this node sees it; invalid if the connection has none, or leads over a
+// third node, whose address it would be.
 func (s *Stream) Remote() netip.Addr {
+	if _, err := s.Conn().RemoteMultiaddr().ValueForProtocol(multiaddr.P_CIRCUIT); err == nil {
+		return netip.Addr{}
+	}
 	ip, err := manet.ToIP(s.Conn().RemoteMultiaddr())
 	if err != nil {
 		return netip.Addr{}
