@@ -1,7 +1,7 @@
 package media
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -85,8 +85,13 @@ type NegotiationConfig struct {
 // DefaultMaxMedia is how many streams in use a description may have (m-lines beyond it are no telephone call).
 const DefaultMaxMedia = 8
 
-// maxForks is how many dialogs one branch may have. Who rings more telephones at once than that hears the first ones.
-const maxForks = 16
+const (
+	// maxForks is how many dialogs one branch may have. Who rings more telephones at once than that hears the first ones.
+	maxForks = 8
+	// maxDescription bounds what one description may make a node remember: several times its octets, for each fork. A
+	// browser's with video has 8 KiB.
+	maxDescription = 32 << 10
+)
 
 // Negotiation is the state of offers and answers (RFC 3264, RFC 6337) of one INVITE's branch and of the dialogs that come of it.
 // It is fed with the descriptions of both sides in the order in which they pass, and makes those for the other side: all
@@ -157,7 +162,7 @@ type round struct {
 // past is one message that was dealt with.
 type past struct {
 	msg     Message
-	body    []byte
+	body    [sha256.Size]byte // its hash
 	offer   bool
 	streams []MediaLine
 	sent    Sent
@@ -216,12 +221,15 @@ func (n *Negotiation) read(d *talk, msg Message, body []byte) (*Description, err
 	if err != nil {
 		return nil, err
 	}
+	if len(body) > maxDescription {
+		return nil, &Refusal{488, fmt.Sprintf("a description of %d bytes, more than %d", len(body), maxDescription)}
+	}
 	s, err := sdp.Parse(body)
 	if err != nil {
 		return nil, &Refusal{488, err.Error()}
 	}
 	desc := &Description{Message: msg, Offer: isOffer, session: s,
-		past: &past{msg: msg, body: bytes.Clone(body), offer: isOffer}}
+		past: &past{msg: msg, body: sha256.Sum256(body), offer: isOffer}}
 	if isOffer {
 		err = n.readOffer(d, desc)
 	} else {
@@ -261,10 +269,11 @@ func (n *Negotiation) Send(d *Description, local []sdp.Transport) (Sent, error) 
 
 // repeated finds a message that was dealt with before. One without CSeq is always taken for new.
 func (d *talk) repeated(msg Message, body []byte) *past {
+	hash := sha256.Sum256(body)
 	for i := len(d.history) - 1; i >= 0; i-- {
 		p := &d.history[i]
 		if msg.CSeq != 0 && p.msg.CSeq == msg.CSeq && p.msg.From == msg.From && p.msg.Method == msg.Method &&
-			(p.msg.Status == 0) == (msg.Status == 0) && bytes.Equal(p.body, body) && !d.outdated(i, msg) {
+			(p.msg.Status == 0) == (msg.Status == 0) && p.body == hash && !d.outdated(i, msg) {
 			return p
 		}
 	}

@@ -42,15 +42,16 @@ func (l Leg) offer(local, known sdp.Transport, feedback bool) (sdp.Transport, st
 	}
 	t.Profile = p.String()
 
-	dtls, sdes := p.DTLS, p.Secure && !p.DTLS
+	dtls := p.DTLS || len(known.Fingerprints) > 0
+	sdes := p.Secure && !dtls || len(known.Crypto) > 0
 	if !p.Secure { // beside RTP/AVP
-		dtls = l.Kind == OutsideLeg || len(known.Fingerprints) > 0
-		sdes = l.Opportunistic || len(known.Crypto) > 0
+		dtls = dtls || l.Kind == OutsideLeg
+		sdes = sdes || l.Opportunistic
 	}
 	if dtls && len(local.Fingerprints) > 0 {
 		t.Fingerprints, t.Setup, t.TLSID = local.Fingerprints, sdp.SetupActpass, local.TLSID
 	}
-	if sdes {
+	if sdes && !p.DTLS {
 		t.Crypto = local.Crypto
 	}
 	switch l.Kind {
@@ -79,12 +80,16 @@ func (l Leg) answer(local, offered sdp.Transport, had sdp.Setup) (sdp.Transport,
 	case offered.ICE.Usable():
 		t.ICE = local.ICE
 	}
-	if len(offered.Fingerprints) > 0 && len(local.Fingerprints) > 0 && (p.DTLS || !p.Secure) {
+	// RTP/SAVP means SDES, but with a fingerprint alone it means DTLS, as browsers wrote it before RFC 5764's name was settled.
+	c, sdes := ChooseCrypto(offered.Crypto, local.Crypto)
+	dtls := len(offered.Fingerprints) > 0 && len(local.Fingerprints) > 0
+	switch {
+	case dtls && (p.DTLS || !p.Secure || !sdes):
 		t.Fingerprints, t.Setup = local.Fingerprints, offered.Setup.Answer(had)
 		if offered.TLSID != "" {
 			t.TLSID = local.TLSID
 		}
-	} else if c, ok := ChooseCrypto(offered.Crypto, local.Crypto); ok && !p.DTLS {
+	case sdes && !p.DTLS:
 		t.Crypto = []sdp.Crypto{c}
 	}
 	t.RTCP = l.rtcp(t, local)
@@ -112,7 +117,7 @@ func (l Leg) lacks(t sdp.Transport, p sdp.Profile) string {
 		return "no port"
 	case p.DTLS && len(t.Fingerprints) == 0:
 		return "no fingerprint in common"
-	case p.Secure && !p.DTLS && len(t.Crypto) == 0:
+	case p.Secure && len(t.Fingerprints)+len(t.Crypto) == 0:
 		return "no crypto suite in common"
 	case l.Kind == NodeLeg && p.DTLS && t.ICE == nil:
 		return "no ICE"

@@ -91,7 +91,7 @@ func (l Leg) refuses(t sdp.Transport) string {
 	switch {
 	case p.DTLS && len(t.Fingerprints) == 0:
 		return "no fingerprint that is understood"
-	case p.Secure && !p.DTLS && len(t.Crypto) == 0:
+	case p.Secure && !keys:
 		return "no crypto line that is understood"
 	case l.Kind == NodeLeg && !keys && !l.Clear:
 		return "not encrypted"

@@ -45,6 +45,19 @@ func TestForksAreBounded(t *testing.T) {
 	}
 }
 
+func TestDescriptionsAreBounded(t *testing.T) {
+	for _, more := range []int{0, 1} {
+		b := append([]byte{}, anOffer...)
+		for len(b) < maxDescription+more {
+			b = append(b, "a="+strings.Repeat("x", min(1000, maxDescription+more-len(b)-4))+"\r\n"...)
+		}
+		_, err := newNegotiation(NodeLeg).Receive(Message{From: Near, Method: "INVITE", CSeq: 1}, b)
+		if want := 488 * more; status(err) != want {
+			t.Errorf("%d bytes: %v", len(b), err)
+		}
+	}
+}
+
 // A leg that has no port for any stream is no leg; one without keys for what promises them neither.
 func TestNothingToOffer(t *testing.T) {
 	for name, change := range map[string]func(*sdp.Transport){
