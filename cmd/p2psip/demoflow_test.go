@@ -48,7 +48,7 @@ func TestDemonstrationOfFlows(t *testing.T) {
 		{"5.2  alice calls", "5.3  carol calls", []string{
 			"- (1) Get Relay ->", "<- (2) Response -", "- (3) Init Relay -", "- (4) Ok -", "- (7) INVITE -", "- (8) INVITE -->", "- (9) INVITE -->", "(11) Media =", "bytes relayed ="}},
 		{"5.3  carol calls", "5.4  alice's node", []string{
-			"<-- (1) INVITE -", "<-- (2) INVITE -", "<-- (3) INVITE -", "- (4) Get Relay ->", "<- (5) Response -", "- (6) Init Relay -", "- (7) Ok -", "- 200 OK -", "(9) Media =", "bytes relayed ="}},
+			"<-- (1) INVITE -", "- (2) INVITE -", "<-- (3) INVITE -", "- (4) Get Relay ->", "<- (5) Response -", "- (6) Init Relay -", "- (7) Ok -", "- 200 OK -", "(9) Media =", "bytes relayed ="}},
 		{"5.4  alice's node", "Proven:", []string{
 			"- (3) REGISTER -", "(4) REGISTER -", "<-- (5) INVITE -", "<-- (6) INVITE -", "- (7) INVITE -", "<-- (8) INVITE -", "- (9) Get Relay ->",
 			"< (10) Response -", "- (11) Init Relay -", "- (12) Ok -", "- 200 OK -", "(14) Media =", "bytes relayed ="}},

@@ -169,8 +169,10 @@ func (d *demonstration) startNodes(ctx context.Context) (string, error) {
 		switch i {
 		case d.a:
 			cfg.Trace = func(e proxy.Event) { d.saw(left, e) }
+			cfg.Media = &node.MediaConfig{PortMin: demoPortBase, PortMax: demoPortBase + demoPorts - 1}
 		case d.b:
 			cfg.Trace = func(e proxy.Event) { d.saw(right, e) }
+			cfg.Media = &node.MediaConfig{PortMin: demoPortBase + demoPorts, PortMax: demoPortBase + 2*demoPorts - 1}
 		}
 		n, err := node.Start(cfg)
 		if err != nil {
@@ -299,7 +301,14 @@ func (d *demonstration) talk(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("bob: %w", err)
 	}
-	d.ladder.audio(fmt.Sprintf("audio, phone to phone: %d and %d packets", atBob.Received, atAlice.Received))
+	for _, i := range []int{d.a, d.b} {
+		calls := d.nodes[i].Status().Calls
+		if len(calls) != 1 || calls[0].Media == nil || calls[0].Media.Encrypted != "node to node" {
+			return "", fmt.Errorf("%s does not say that the audio is encrypted: %+v", d.name(i), calls)
+		}
+	}
+	d.ladder.audio(fmt.Sprintf("audio, encrypted from node to node: %d and %d packets", atBob.Received, atAlice.Received))
+	d.prove("the audio was encrypted between the two nodes (DTLS-SRTP), though neither phone knows of that")
 	d.prove("audio went both ways: bob heard alice's %d Hz (%.0f), alice bob's %d Hz (%.0f); %d of %d packets were lost",
 		aliceHz, atBob.Heard.Hz, bobHz, atAlice.Heard.Hz, atAlice.Lost+atBob.Lost, atAlice.Received+atBob.Received)
 	return "each hears the other's tone", nil
