@@ -75,6 +75,50 @@ func TestOneFarSideRingsTwoPhones(t *testing.T) {
 	})
 }
 
+// Two phones of bob pick up in the same moment. alice's phone keeps one of the two and hangs up on the other, whichever that is; the
+// one that she keeps is connected.
+func TestTwoPhonesAnswer(t *testing.T) {
+	for _, kept := range []string{"desk", "cell"} {
+		t.Run(kept, func(t *testing.T) {
+			w := newWorld(t)
+			w.node("a", Config{Warm: -1})
+			w.node("b", Config{Warm: -1})
+			c := newCall(w, "a", "b", "both")
+			desk, cell := newPlainPhone(t, 0xde5c), newPlainPhone(t, 0xce11)
+			c.exA = c.a.Open(c.atA)
+			c.between = request(t, c.exA, c.alice.body())
+			x1, x2 := c.b.Open(c.atB), c.b.Open(c.atB)
+			desk.learn(request(t, x1, c.between))
+			cell.learn(request(t, x2, c.between))
+			for _, a := range []struct {
+				x     Exchange
+				tag   string
+				phone *plainPhone
+			}{{x1, "desk", desk}, {x2, "cell", cell}} {
+				body, err := a.x.Response(200, a.tag, true, a.phone.body())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if body, err = c.exA.Response(200, a.tag, true, body); err != nil {
+					t.Fatal(err)
+				}
+				if a.tag == kept {
+					c.alice.learn(body)
+				}
+			}
+			other, phone := "cell", desk
+			if kept == "cell" {
+				other, phone = "desk", cell
+			}
+			c.a.End("both", "alice", other)
+			c.b.End("both", "alice", other)
+			eventually(t, "the other session is gone", 3*time.Second, func() bool { return c.b.Status().Sessions == 1 })
+			speak(t, phone, c.alice, "this is bob", 5*time.Second)
+			speak(t, c.alice, phone, "hello", 5*time.Second)
+		})
+	}
+}
+
 // A call that is cancelled leaves nothing behind.
 func TestCancel(t *testing.T) {
 	w := newWorld(t)

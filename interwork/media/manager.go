@@ -104,17 +104,33 @@ func (m *Manager) End(callID, fromTag, toTag string) {
 	delete(m.passings, passingKey(callID, toTag))
 	m.mu.Unlock()
 	for _, s := range list {
-		if s.hasTags(callID, fromTag, toTag) && s.ends(fromTag, toTag) {
+		if !s.hasTags(callID, fromTag, toTag) {
+			continue
+		}
+		if over, next := s.ends(fromTag, toTag); over {
 			m.finish(s)
+		} else if next != nil {
+			s.apply(next, nil, true)
 		}
 	}
 }
 
-// ends says whether the end of that dialog is the end of the session: other parties that were rung may still answer.
-func (s *session) ends(a, b string) bool {
+// ends says whether the end of that dialog is the end of the session: other parties that were rung may still answer. Where another
+// one has answered as well, the session goes on with what that one agreed to.
+func (s *session) ends(a, b string) (over bool, next []lineConfig) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.settled == "" || s.settled == a || s.settled == b
+	s.finals = slices.DeleteFunc(s.finals, func(tag string) bool { return tag == a || tag == b })
+	switch {
+	case s.settled == "":
+		return true, nil
+	case s.settled != a && s.settled != b:
+		return false, nil
+	case len(s.finals) == 0:
+		return true, nil
+	}
+	s.settled = s.finals[0]
+	return false, s.agreedBy[s.settled]
 }
 
 // Warm gathers candidates before they are needed; called when a phone registers.

@@ -48,6 +48,7 @@ type Description struct {
 
 	session *sdp.Session
 	past    *past
+	after   *round // what was the newest when this was read
 	matched []int // for an answer: which of its m-lines answers which of the offer's; -1: none
 }
 
@@ -103,7 +104,7 @@ const (
 //	d, err := n.Receive(msg, body)   // offer or answer? what does each stream bring?
 //	out, err := n.Send(d, local)     // the description for the other side, whose legs are reached at local
 //
-// Nothing changes before Send. A request that failed is told with Failed, and what it offered is as if it had never been.
+// Between the two, other messages may come. A request that failed is told with Failed, and what it offered is as if it had never been.
 type Negotiation struct {
 	cfg   NegotiationConfig
 	root  *talk            // before there is a tag
@@ -228,7 +229,7 @@ func (n *Negotiation) read(d *talk, msg Message, body []byte) (*Description, err
 	if err != nil {
 		return nil, &Refusal{488, err.Error()}
 	}
-	desc := &Description{Message: msg, Offer: isOffer, session: s,
+	desc := &Description{Message: msg, Offer: isOffer, session: s, after: d.last,
 		past: &past{msg: msg, body: sha256.Sum256(body), offer: isOffer}}
 	if isOffer {
 		err = n.readOffer(d, desc)
@@ -240,7 +241,7 @@ func (n *Negotiation) read(d *talk, msg Message, body []byte) (*Description, err
 
 // Send makes the description for the other side. local says, for each of d.Streams that is to be carried, how its leg on
 // that side is reached: all that it has, of which the kind of the leg and what that side understands pick. A stream without
-// port is refused on both sides.
+// port is refused on both sides. The error is a *Refusal with 491 where another description came in between Receive and Send.
 func (n *Negotiation) Send(d *Description, local []sdp.Transport) (Sent, error) {
 	if d.Repeat {
 		return d.past.sent, nil
@@ -248,6 +249,9 @@ func (n *Negotiation) Send(d *Description, local []sdp.Transport) (Sent, error) 
 	dlg, err := n.dialogOf(d.Fork)
 	if err != nil {
 		return Sent{}, err
+	}
+	if dlg.last != d.after {
+		return Sent{}, &Refusal{491, "crossed by another description"}
 	}
 	var sent Sent
 	if d.Offer {

@@ -58,6 +58,33 @@ func TestDescriptionsAreBounded(t *testing.T) {
 	}
 }
 
+// While candidates are gathered for one offer, another may come: the first to be ready wins.
+func TestOffersThatCross(t *testing.T) {
+	n := newNegotiation(NodeLeg)
+	near, err := n.Receive(Message{From: Near, Method: "UPDATE", CSeq: 1, Fork: "b"}, anOffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := n.Receive(Message{From: Far, Method: "UPDATE", CSeq: 1, Fork: "b"}, anAnswer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Send(far, localFacts(PhoneLeg, far.Streams)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Send(near, localFacts(NodeLeg, near.Streams)); status(err) != 491 {
+		t.Errorf("got %v", err)
+	}
+	// The winner is answered as if nothing had been.
+	d, err := n.Receive(Message{From: Near, Method: "UPDATE", CSeq: 1, Status: 200, Fork: "b"}, anOffer)
+	if err != nil || d.Offer {
+		t.Fatalf("got %+v, %v", d, err)
+	}
+	if _, err := n.Send(d, localFacts(NodeLeg, d.Streams)); err != nil {
+		t.Error(err)
+	}
+}
+
 // A leg that has no port for any stream is no leg; one without keys for what promises them neither.
 func TestNothingToOffer(t *testing.T) {
 	for name, change := range map[string]func(*sdp.Transport){

@@ -298,8 +298,12 @@ func (s *session) counts(fork string) bool {
 func (s *session) settle(fork string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.taken.Store(true)
 	if s.settled == "" {
 		s.settled = fork
+	}
+	if !slices.Contains(s.finals, fork) && len(s.finals) < maxForks {
+		s.finals = append(s.finals, fork)
 	}
 	if s.answered.IsZero() {
 		s.answered = time.Now()

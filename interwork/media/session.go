@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"p2psip/interwork/media/sdp"
@@ -20,6 +21,7 @@ type session struct {
 	cert          *certificate // towards the phone
 	trunk         *trunk       // nil once over, or when everything passes untouched
 	made          time.Time
+	taken         atomic.Bool // a 2xx has come
 
 	mu       sync.Mutex
 	tags     map[string]struct{} // of the party called, as its answers gave them
@@ -32,6 +34,7 @@ type session struct {
 	applied  []lineConfig
 	agreedBy map[string][]lineConfig // by the tag of the party called: what each has last agreed to
 	settled  string                  // the tag whose 2xx counts
+	finals   []string                // the tags whose 2xx have come, and whose dialogs are not over
 	answered time.Time
 	signal   time.Time // latest signalling
 	firstIn  [MaxStreams]time.Time
@@ -244,24 +247,38 @@ func (s *session) apply(cfg []lineConfig, lines []MediaLine, final bool) {
 	}
 	s.mu.Unlock()
 
-	s.trunk.activate(s)
+	connected := s.trunk.activate(s)
 	weOffered := false
 	for i := range near {
 		f := s.trunk.far(i)
 		if i >= len(cfg) || !cfg[i].on || near[i] == nil || f == nil {
-			if final {
+			if final && connected {
 				s.dropLine(i)
 			}
 			continue
 		}
 		weOffered = cfg[i].side[Far].weOffered
-		s.connect(i, near[i], f)
+		if connected {
+			s.connect(i, near[i], f)
+		}
 		s.applyNear(near[i], cfg[i])
 		if err := s.applyFar(f, cfg[i]); err != nil {
 			f.leg.fail(err.Error())
 		}
 	}
 	s.trunk.begun(weOffered)
+}
+
+// resume connects a session that has waited for another one to end.
+func (s *session) resume() {
+	s.mu.Lock()
+	near, cfg := s.near, s.applied
+	s.mu.Unlock()
+	for i := range min(len(cfg), len(near)) {
+		if f := s.trunk.far(i); f != nil && near[i] != nil && cfg[i].on {
+			s.connect(i, near[i], f)
+		}
+	}
 }
 
 // connect lets what comes in by one leg go out by the other.
@@ -381,6 +398,9 @@ func (s *session) end() {
 			f.leg.peer.CompareAndSwap(&p.leg, nil)
 		}
 		p.close()
+	}
+	if next := s.trunk.leave(s); next != nil {
+		next.resume()
 	}
 	s.m.releaseTrunk(s.trunk)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,8 +31,9 @@ type trunk struct {
 	closed  bool
 	fars    [MaxStreams]*farCarrier
 	token   string
-	offered bool     // this side made the offer that ICE began with
-	active  *session // the one whose phone hears and is heard
+	offered bool       // this side made the offer that ICE began with
+	active  *session   // the one whose phone hears and is heard
+	waiting []*session // others whose phones have answered as well
 
 	repair repairState
 	wg     sync.WaitGroup
@@ -155,13 +157,36 @@ func (t *trunk) drop(i int) {
 	}
 }
 
-// activate makes a session the one that is connected; true if it was another before.
+// activate makes a session the one that is connected; false if another one, whose phone has answered, keeps that place. The caller
+// may drop that one for this: then this one takes over, see leave.
 func (t *trunk) activate(s *session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was := t.active
+	if t.active != nil && t.active != s && t.active.taken.Load() {
+		if !slices.Contains(t.waiting, s) && len(t.waiting) < maxForks {
+			t.waiting = append(t.waiting, s)
+		}
+		return false
+	}
+	t.waiting = slices.DeleteFunc(t.waiting, func(w *session) bool { return w == s })
 	t.active = s
-	return was != s
+	return true
+}
+
+// leave is told that a session is over. It gives the session that is to be connected in its place, nil if there is none.
+func (t *trunk) leave(s *session) (next *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiting = slices.DeleteFunc(t.waiting, func(w *session) bool { return w == s })
+	if t.active != s {
+		return nil
+	}
+	t.active = nil
+	if len(t.waiting) > 0 {
+		next, t.waiting = t.waiting[0], t.waiting[1:]
+		t.active = next
+	}
+	return next
 }
 
 // begun notes that ICE has begun: from now on both nodes know the call by a token that nobody else can know, made of both
