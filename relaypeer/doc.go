@@ -22,7 +22,8 @@
 //     (package credential), and what carries a valid one is authenticated first.
 //   - Nothing is sent to loopback, private, shared, link-local, unique-local, multicast, broadcast, documentation and benchmarking
 //     addresses, nor to those where clouds keep their secrets, in whatever notation IPv6 has for them; nor to this machine, but
-//     for the relayed addresses of other allocations here and for the ports its own media uses. Exceptions are an explicit list.
+//     for the relayed addresses of other allocations here and for the ports its own media uses; nor to ports below 1024, but 443.
+//     Exceptions are an explicit list.
 //   - No member has more than its share of allocations, bandwidth and bytes a month, and all together not more than the machine
 //     is to give. The month is kept in the data directory.
 //   - A public address is advertised only when it is one: on an interface of this machine, or confirmed by two members from

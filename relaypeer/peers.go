@@ -27,6 +27,10 @@ type PortRange struct{ First, Last uint16 }
 
 func (r PortRange) holds(p uint16) bool { return r.First != 0 && p >= r.First && p <= r.Last }
 
+// lowestPort is the lowest port that media is sent to: those below it are for name servers, clocks and other things that answer
+// to anybody, which is not what a relay peer is for. Port 443 is where media servers go that hide from firewalls.
+const lowestPort = 1024
+
 // machine is the addresses of this machine at one time.
 type machine struct {
 	addrs     map[netip.Addr]bool
@@ -96,6 +100,9 @@ func (p *Peers) Send(to netip.AddrPort) error {
 		return forbidden(a, "there is no port 0")
 	}
 	if !p.isOwn(a) {
+		if to.Port() < lowestPort && to.Port() != 443 && !p.allowed(a) {
+			return forbidden(a, fmt.Sprintf("port %d is for other services than media", to.Port()))
+		}
 		return p.Permit(a)
 	}
 	switch to = netip.AddrPortFrom(a, to.Port()); {

@@ -115,6 +115,11 @@ func TestForbiddenPeers(t *testing.T) {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
+	for to, good := range map[string]bool{"8.8.8.8:53": false, "8.8.8.8:123": false, "8.8.8.8:443": true, "8.8.8.8:1023": false, "8.8.8.8:1024": true} {
+		if err := p.Send(netip.MustParseAddrPort(to)); (err == nil) != good {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
 	if p.Permit(netip.Addr{}) == nil || p.Send(netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), 0)) == nil {
 		t.Error("no address, or no port, is permitted")
 	}
@@ -140,7 +145,7 @@ func TestThisMachine(t *testing.T) {
 		"[2a00::2]:50000":           false,
 		"[2002:c614:1::1]:50000":    false, // 198.20.0.1 by 6to4
 		"[64:ff9b::c614:1]:3478":    false, // and by NAT64
-		"198.20.0.255:9":            false, // broadcast
+		"198.20.0.255:4000":         false, // broadcast
 		"198.20.0.2:3478":           true,  // somebody else's relay peer
 	} {
 		if err := p.Send(port(to)); (err == nil) != good {
