@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -32,13 +33,23 @@ type plainPhone struct {
 	in   chan sip.Message
 
 	mu    sync.Mutex // guards what follows
-	heard []int16
-	codec byte // of what was heard last
+	heard []packet   // the last ones
+	codec byte       // of what was heard last
 	from  netip.AddrPort
 	count int
 	last  time.Time     // the newest packet
 	gap   time.Duration // the longest between two
 }
+
+// packet is what arrived in one RTP packet.
+type packet struct {
+	time    uint32
+	codec   byte
+	payload []byte
+}
+
+// maxHeard is how many are kept: a second.
+const maxHeard = 50
 
 // plainCall is a dialog of a plainPhone.
 type plainCall struct {
@@ -101,11 +112,10 @@ func (p *plainPhone) readRTP() {
 		}
 		p.last = now
 		p.count++
-		if p.codec == 8 {
-			p.heard = audio.DecodeALaw(p.heard, b[12:n])
-		} else {
-			p.heard = audio.DecodeULaw(p.heard, b[12:n])
+		if len(p.heard) == maxHeard {
+			p.heard = p.heard[1:]
 		}
+		p.heard = append(p.heard, packet{binary.BigEndian.Uint32(b[4:]), p.codec, bytes.Clone(b[12:n])})
 		p.mu.Unlock()
 	}
 }
@@ -135,15 +145,9 @@ func (p *plainPhone) play(description []byte, codec byte, sound []int16) (stop f
 		b := []byte{0x80, codec, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 		binary.BigEndian.PutUint32(b[8:], rand.Uint32()) // numbers that began again with the same source would be replays
 		for i := 0; ; i++ {
-			at := i * audio.FrameLength % (len(sound) - audio.FrameLength)
 			binary.BigEndian.PutUint16(b[2:], uint16(i))
 			binary.BigEndian.PutUint32(b[4:], uint32(i*audio.FrameLength))
-			frame := sound[at : at+audio.FrameLength]
-			if codec == 8 {
-				b = audio.EncodeALaw(b[:12], frame)
-			} else {
-				b = audio.EncodeULaw(b[:12], frame)
-			}
+			b = append(b[:12], frameAt(uint32(i*audio.FrameLength), codec, sound)...)
 			_, _ = p.rtp.WriteToUDPAddrPort(b, to)
 			select {
 			case <-tick.C:
@@ -155,27 +159,36 @@ func (p *plainPhone) play(description []byte, codec byte, sound []int16) (stop f
 	return sync.OnceFunc(func() { close(quit); <-done })
 }
 
-// waitHeard waits until what is heard is a sound, or a piece of it: the last half second has to be found in it.
+// waitHeard waits until half a second of what has come is what was played, octet by octet.
 func (p *plainPhone) waitHeard(ctx context.Context, sound []int16) error {
-	best, seen := 0.0, 0
+	const enough = 25
 	for {
 		p.mu.Lock()
-		n := len(p.heard)
-		heard := slices.Clone(p.heard[max(0, n-audio.Rate/2):])
-		p.mu.Unlock()
-		if n-seen >= audio.Rate/4 && len(heard) == audio.Rate/2 {
-			seen = n
-			match, _ := audio.Match(heard, sound)
-			if best = max(best, match); best > 0.98 {
-				return nil
+		alike := 0
+		for _, h := range p.heard {
+			if bytes.Equal(h.payload, frameAt(h.time, h.codec, sound)) {
+				alike++
 			}
+		}
+		p.mu.Unlock()
+		if alike >= enough {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s heard %d packets, like what was sent to %.3f: %w", p.user, p.packets(), best, ctx.Err())
-		case <-time.After(100 * time.Millisecond): // sound takes its time
+			return fmt.Errorf("%s heard %d packets; of the last %d are %d what was sent: %w", p.user, p.packets(), maxHeard, alike, ctx.Err())
+		case <-time.After(20 * time.Millisecond): // sound takes its time
 		}
 	}
+}
+
+// frameAt is what the packet with a time stamp carries of a sound that is played again and again.
+func frameAt(stamp uint32, codec byte, sound []int16) []byte {
+	at := int(stamp) % (len(sound) - audio.FrameLength)
+	if codec == 8 {
+		return audio.EncodeALaw(nil, sound[at:at+audio.FrameLength])
+	}
+	return audio.EncodeULaw(nil, sound[at:at+audio.FrameLength])
 }
 
 // mediaAt gives where the first stream of a description wants its packets.
