@@ -20,6 +20,9 @@ const (
 	// gatherFrom is how many packets an interval must bring on the average before it pays to wait for more of them.
 	gatherFrom = 2
 
+	// gatherUpTo is how many packets are waited for: beyond it another one saves next to nothing.
+	gatherUpTo = 64
+
 	// rateWindow is the time over which they are counted.
 	rateWindow = 10 * time.Millisecond
 )
@@ -196,8 +199,13 @@ func (e *engine) run() {
 		if more || n == len(events) || perInterval < gatherFrom {
 			continue
 		}
-		if rest := e.l.o.Interval - time.Since(began); rest > 0 {
-			e.w.rest(rest)
+		interval := e.l.o.Interval
+		if perInterval > gatherUpTo {
+			interval = time.Duration(float64(interval) * gatherUpTo / perInterval)
+		}
+		ended := time.Now()
+		if rest := interval - ended.Sub(began); rest > 0 {
+			e.w.rest(ended, rest)
 		}
 	}
 }

@@ -13,9 +13,15 @@ import (
 // else goes on, and its poller costs a thread's wake-up for each batch.
 //
 // To the runtime, a goroutine that has not been scheduled for 10 ms and is found in a system call has lost its processor, and a
-// thread then looks every 20 µs for more of that kind: a tenth of all processor time of a busy relay. So rest yields first;
-// then the processor is taken away only when somebody else has use for it.
-type waiter struct{ set, wake int }
+// thread then looks every 20 µs for more of that kind: a twentieth of all processor time of a busy relay. So rest yields every
+// yieldEvery; then the processor is taken away only when somebody else has use for it. To yield each time would cost as
+// much: it wakes a thread to look for work.
+type waiter struct {
+	set, wake int
+	yielded   time.Time
+}
+
+const yieldEvery = 5 * time.Millisecond
 
 func newWaiter() (*waiter, error) {
 	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -26,7 +32,7 @@ func newWaiter() (*waiter, error) {
 	if err == nil {
 		err = unix.EpollCtl(set, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeSlot})
 		if err == nil {
-			return &waiter{set, wake}, nil
+			return &waiter{set: set, wake: wake}, nil
 		}
 		_ = unix.Close(wake)
 	}
@@ -50,9 +56,12 @@ func (w *waiter) wait(events []unix.EpollEvent) (int, error) {
 	return n, err
 }
 
-// rest lets others work, and waits for a time or less.
-func (w *waiter) rest(d time.Duration) {
-	runtime.Gosched()
+// rest waits for a time or less, from now on.
+func (w *waiter) rest(now time.Time, d time.Duration) {
+	if now.Sub(w.yielded) >= yieldEvery {
+		w.yielded = now
+		runtime.Gosched()
+	}
 	ts := unix.NsecToTimespec(int64(d))
 	_ = unix.Nanosleep(&ts, nil)
 }

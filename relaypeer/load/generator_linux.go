@@ -19,6 +19,8 @@ const (
 	tick       = 250 * time.Microsecond // how often the generator looks what is due
 	drain      = 300 * time.Millisecond // how long packets may be on their way at the end
 	readBuffer = 4 << 20
+
+	channelHeader = 4 // of ChannelData, RFC 8656 §12.4
 )
 
 // generator sends through allocations and counts what arrives. One goroutine uses it.
@@ -27,7 +29,6 @@ type generator struct {
 	allocations []allocation
 	peers       [peers]int
 	peerAddrs   [peers]netip.AddrPort
-	ep          int
 	buf         []byte
 	oob         []byte
 	out         []byte
@@ -38,13 +39,9 @@ type generator struct {
 }
 
 func newGenerator(c Config) (*generator, error) {
-	g := &generator{c: c, buf: make([]byte, 2048), oob: make([]byte, 128), out: make([]byte, 4+c.Payload+3), ep: -1}
+	g := &generator{c: c, buf: make([]byte, 2048), oob: make([]byte, 128), out: make([]byte, channelHeader+c.Payload+3)}
 	for i := range g.peers {
 		g.peers[i] = -1
-	}
-	var err error
-	if g.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
 	}
 	for i := range g.peers {
 		fd, err := udpSocket()
@@ -91,9 +88,6 @@ func (g *generator) close() {
 			unix.Close(fd)
 		}
 	}
-	if g.ep >= 0 {
-		unix.Close(g.ep)
-	}
 }
 
 // setUp makes the allocations.
@@ -123,9 +117,6 @@ func (g *generator) setUp(ctx context.Context, relay netip.AddrPort) error {
 		g.allocations[i] = a
 		if err := unix.SetNonblock(fd, true); err != nil {
 			return os.NewSyscallError("fcntl", err)
-		}
-		if err := unix.EpollCtl(g.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
-			return os.NewSyscallError("epoll_ctl", err)
 		}
 	}
 	for _, fd := range g.peers {
@@ -164,18 +155,22 @@ func (g *generator) run(ctx context.Context, mark func()) error {
 			return err
 		}
 		for due := start + int64(float64(k)*gap); due <= now; due = start + int64(float64(k)*gap) {
-			g.send(&g.allocations[k%n], due)
+			a := &g.allocations[k%n]
+			g.send(a, due)
+			g.take(a.fd, channelHeader)
 			k++
 		}
 		g.receive()
 		next := max(start+int64(float64(k)*gap), now+int64(tick))
 		sleepUntil(next)
 	}
-	g.receive()
 	mark()
 	for end := nanos() + int64(drain); nanos() < end; {
 		g.receive()
-		sleepUntil(nanos() + int64(time.Millisecond))
+		for _, a := range g.allocations {
+			g.take(a.fd, channelHeader)
+		}
+		sleepUntil(nanos() + int64(10*time.Millisecond))
 	}
 	return nil
 }
@@ -183,7 +178,7 @@ func (g *generator) run(ctx context.Context, mark func()) error {
 // send sends one packet from the client and one from the peer.
 func (g *generator) send(a *allocation, due int64) {
 	b := g.out
-	data := b[4 : 4+g.c.Payload]
+	data := b[channelHeader : channelHeader+g.c.Payload]
 	b[0], b[1] = channelNumber>>8, channelNumber&0xff
 	binary.BigEndian.PutUint16(b[2:], uint16(g.c.Payload))
 	now := nanos()
@@ -192,7 +187,7 @@ func (g *generator) send(a *allocation, due int64) {
 	if counts {
 		g.late.add(now - due)
 	}
-	if _, err := unix.Write(a.fd, b[:4+(g.c.Payload+3)&^3]); err == nil && counts {
+	if _, err := unix.Write(a.fd, b[:channelHeader+(g.c.Payload+3)&^3]); err == nil && counts {
 		g.sent++
 	}
 	now = nanos()
@@ -203,15 +198,11 @@ func (g *generator) send(a *allocation, due int64) {
 	}
 }
 
-// receive takes what has arrived.
+// receive takes what has arrived at the peers. What clients get is taken when they send: nobody waits for a socket to become
+// readable, because on the loopback interface it would be the relay that pays for that. The kernel has noted when it came.
 func (g *generator) receive() {
 	for _, fd := range g.peers {
 		g.take(fd, 0)
-	}
-	var events [512]unix.EpollEvent
-	n, _ := unix.EpollWait(g.ep, events[:], 0)
-	for i := range max(n, 0) {
-		g.take(int(events[i].Fd), 4)
 	}
 }
 
