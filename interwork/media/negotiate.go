@@ -49,7 +49,7 @@ type Description struct {
 	session *sdp.Session
 	past    *past
 	after   *round // what was the newest when this was read
-	matched []int // for an answer: which of its m-lines answers which of the offer's; -1: none
+	matched []int  // for an answer: which of its m-lines answers which of the offer's; -1: none
 }
 
 // MediaLine is one m-line of a description, with what the session part says for it.
