@@ -5,8 +5,11 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/pion/stun"
+
+	"p2psip/relaypeer"
 )
 
 // sound is a packet of G.711 with its RTP and SRTP overhead.
@@ -54,9 +57,9 @@ func BenchmarkReceive(b *testing.B) {
 
 // BenchmarkRoundTrip sends a packet through this project's relay peer to an echo and back, all in one process.
 func BenchmarkRoundTrip(b *testing.B) {
-	s := startServer(b, nil)
+	s := startServer(b, func(c *relaypeer.Config) { c.Limits.Rate, c.Limits.MemberRate = -1, -1 })
 	w := newWorld(b)
-	w.relay(s.grant(b, 1<<40, "udp"))
+	w.relay(s.grant(b, time.Hour, "udp"))
 	a := one(b, w.pool())
 	to := echo(b, "127.0.0.1:0").LocalAddr().(*net.UDPAddr).AddrPort()
 	p, q := make([]byte, sound), make([]byte, 1500)
@@ -65,6 +68,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		if _, err := a.WriteToAddrPort(p, to); err != nil {
 			b.Fatal(err)
 		}
+		_ = a.SetReadDeadline(time.Now().Add(time.Second))
 		if _, _, err := a.ReadFromAddrPort(q); err != nil {
 			b.Fatal(err)
 		}

@@ -170,7 +170,7 @@ func TestHostileData(t *testing.T) {
 			send(data(far, big))
 		}
 		a.inbox.mu.Lock()
-		queued, packets := a.inbox.bytes, len(a.inbox.list)
+		queued, packets := a.inbox.bytes, a.inbox.waiting()
 		a.inbox.mu.Unlock()
 		if queued > maxQueuedBytes || packets > maxQueued {
 			t.Errorf("%d bytes in %d packets wait", queued, packets)

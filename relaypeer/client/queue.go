@@ -22,7 +22,8 @@ type packet struct {
 // queue holds relayed packets until they are read.
 type queue struct {
 	mu      sync.Mutex
-	list    []packet // guarded by mu
+	list    []packet // guarded by mu: what waits begins at head
+	head    int      // guarded by mu
 	bytes   int      // guarded by mu
 	dropped uint64   // guarded by mu
 	spare   [][]byte // guarded by mu: buffers to use again
@@ -33,7 +34,7 @@ func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
 
 func (q *queue) put(from netip.AddrPort, b []byte) {
 	q.mu.Lock()
-	for len(q.list) > 0 && (len(q.list) >= maxQueued || q.bytes+len(b) > maxQueuedBytes) {
+	for q.waiting() > 0 && (q.waiting() >= maxQueued || q.bytes+len(b) > maxQueuedBytes) {
 		q.recycle(q.pop().b)
 		q.dropped++
 	}
@@ -42,6 +43,11 @@ func (q *queue) put(from netip.AddrPort, b []byte) {
 		own, q.spare = q.spare[n-1], q.spare[:n-1]
 	}
 	own = append(own[:0], b...)
+	if q.head > 0 && len(q.list) == cap(q.list) {
+		n := copy(q.list, q.list[q.head:])
+		clear(q.list[n:])
+		q.list, q.head = q.list[:n], 0
+	}
 	q.list = append(q.list, packet{from, own})
 	q.bytes += len(b)
 	q.mu.Unlock()
@@ -55,12 +61,15 @@ func (q *queue) signal() {
 	}
 }
 
-// pop takes the oldest packet. q.mu is held, and the list is not empty.
+// waiting is how many packets wait. q.mu is held.
+func (q *queue) waiting() int { return len(q.list) - q.head }
+
+// pop takes the oldest packet. q.mu is held, and there is one.
 func (q *queue) pop() packet {
-	p := q.list[0]
-	q.list[0] = packet{}
-	if q.list = q.list[1:]; len(q.list) == 0 {
-		q.list = nil
+	p := q.list[q.head]
+	q.list[q.head] = packet{}
+	if q.head++; q.head == len(q.list) {
+		q.list, q.head = q.list[:0], 0
 	}
 	q.bytes -= len(p.b)
 	return p
@@ -82,11 +91,11 @@ func (q *queue) get(p []byte, done, late <-chan struct{}, ended func() error) (i
 		default:
 		}
 		q.mu.Lock()
-		if len(q.list) > 0 {
+		if q.waiting() > 0 {
 			x := q.pop()
 			n := copy(p, x.b)
 			q.recycle(x.b)
-			more := len(q.list) > 0
+			more := q.waiting() > 0
 			q.mu.Unlock()
 			if more {
 				q.signal() // for another reader
