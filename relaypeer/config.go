@@ -65,7 +65,9 @@ type Config struct {
 
 	Allow    []netip.Prefix // where relayed data may go besides public addresses, for closed networks
 	Services []uint16       // ports of this machine that relayed data never goes to; those of Sockets are among them
-	Media    PortRange      // ports of this machine where its own media is received, which members may reach through it
+	// Media says whether a socket of this node's own media is at an address of this machine: those may be sent to, so that
+	// members can call the users of a node that is their relay peer too. nil: there are none.
+	Media func(netip.AddrPort) bool
 
 	MinPort, MaxPort uint16 // of relayed addresses; both 0: datapath's defaults
 	Limits           Limits

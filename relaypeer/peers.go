@@ -15,17 +15,12 @@ var ErrForbidden = errors.New("this relay does not send there")
 // Everything an IPv6 address can carry an IPv4 address in is judged by that address too.
 type Peers struct {
 	allow    []netip.Prefix
-	services map[uint16]bool // ports of this machine that are never reached
-	media    PortRange       // ports of this machine that are
-	relays   []netip.Addr    // where relayed addresses are made, as they are announced and as they are bound
+	services map[uint16]bool           // ports of this machine that are never reached
+	media    func(netip.AddrPort) bool // sockets of this machine that are, nil: none
+	relays   []netip.Addr              // where relayed addresses are made, as they are announced and as they are bound
 	relayed  func(netip.AddrPort) bool
 	own      atomic.Pointer[machine]
 }
-
-// PortRange is a range of ports, both ends included; the zero value has none.
-type PortRange struct{ First, Last uint16 }
-
-func (r PortRange) holds(p uint16) bool { return r.First != 0 && p >= r.First && p <= r.Last }
 
 // lowestPort is the lowest port that media is sent to: those below it are for name servers, clocks and other things that answer
 // to anybody, which is not what a relay peer is for. Port 443 is where media servers go that hide from firewalls.
@@ -110,7 +105,7 @@ func (p *Peers) Send(to netip.AddrPort) error {
 		return nil // another allocation
 	case p.services[to.Port()]:
 		return forbidden(a, fmt.Sprintf("this machine has a service at port %d", to.Port()))
-	case p.media.holds(to.Port()), p.allowed(a):
+	case p.media != nil && p.media(to), p.allowed(a):
 		return nil
 	}
 	return forbidden(a, fmt.Sprintf("it is this machine, and nothing is relayed at port %d", to.Port()))

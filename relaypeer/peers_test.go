@@ -129,7 +129,7 @@ func TestForbiddenPeers(t *testing.T) {
 func TestThisMachine(t *testing.T) {
 	addr, port := netip.MustParseAddr, netip.MustParseAddrPort
 	p := &Peers{
-		relays: []netip.Addr{addr("198.20.0.1"), addr("2a00::1")}, services: map[uint16]bool{3478: true}, media: PortRange{20000, 20100},
+		relays: []netip.Addr{addr("198.20.0.1"), addr("2a00::1")}, services: map[uint16]bool{3478: true}, media: func(a netip.AddrPort) bool { return a == port("198.20.0.1:20050") },
 		relayed: func(a netip.AddrPort) bool { return a == port("198.20.0.1:50000") },
 	}
 	p.setOwn([]netip.Prefix{netip.MustParsePrefix("198.20.0.1/24"), netip.MustParsePrefix("198.20.9.9/32"), netip.MustParsePrefix("2a00::2/64")})
@@ -140,7 +140,7 @@ func TestThisMachine(t *testing.T) {
 		"198.20.0.1:3478":           false, // the relay peer itself
 		"198.20.0.1:22":             false,
 		"198.20.0.1:20050":          true, // the node's own media
-		"198.20.0.1:20101":          false,
+		"198.20.0.1:20051":          false,
 		"198.20.9.9:50000":          false, // another address of the machine
 		"[2a00::2]:50000":           false,
 		"[2002:c614:1::1]:50000":    false, // 198.20.0.1 by 6to4

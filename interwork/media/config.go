@@ -37,6 +37,9 @@ type Config struct {
 	SilenceTimeout time.Duration
 	// Warm is how many gathered candidate sets are kept at hand once there is reason to; 0: DefaultWarm, < 0: none.
 	Warm int
+	// Opened is told of every UDP socket of this machine that is opened towards far sides; what it gives is called when the
+	// socket is closed. A relay peer on this machine has to know them. nil: nobody is told.
+	Opened func(at netip.AddrPort) (closed func())
 	// Logger gets one line for what a volunteer would act on; nil: none.
 	Logger *slog.Logger
 }

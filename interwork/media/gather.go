@@ -52,7 +52,7 @@ func gather(ctx context.Context, cfg *Config, addrs []netip.Addr) (*bundle, erro
 			if len(b.socks) == maxHosts {
 				break
 			}
-			if s, err := newHostSocket(a); err == nil {
+			if s, err := newHostSocket(a, cfg.Opened); err == nil {
 				b.socks = append(b.socks, s)
 			}
 		}

@@ -17,6 +17,7 @@ type socket struct {
 	udp   *net.UDPConn // nil for an allocation
 	alloc Allocation   // nil for a UDP socket
 	quick addrPortConn // the allocation, if it can do without net.Addr
+	gone  func()       // to be called when the socket is closed; nil for an allocation, and where nobody wants to know
 
 	local  netip.AddrPort // what it is reached at where nothing is in between; for an allocation the relayed address
 	mapped netip.AddrPort // as STUN servers see it, if that differs
@@ -32,12 +33,16 @@ type addrPortConn interface {
 	WriteToAddrPort(b []byte, to netip.AddrPort) (int, error)
 }
 
-func newHostSocket(a netip.Addr) (*socket, error) {
+func newHostSocket(a netip.Addr, opened func(netip.AddrPort) (closed func())) (*socket, error) {
 	c, err := net.ListenUDP(network(a), net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
 	if err != nil {
 		return nil, err
 	}
-	return &socket{udp: c, local: unmap(c.LocalAddr().(*net.UDPAddr).AddrPort())}, nil
+	s := &socket{udp: c, local: unmap(c.LocalAddr().(*net.UDPAddr).AddrPort())}
+	if opened != nil {
+		s.gone = opened(s.local)
+	}
+	return s, nil
 }
 
 func newRelaySocket(a Allocation) (*socket, error) {
@@ -130,6 +135,9 @@ func (s *socket) setReadDeadline(t time.Time) error {
 func (s *socket) close() {
 	if s.udp != nil {
 		s.udp.Close()
+		if s.gone != nil {
+			s.gone()
+		}
 		return
 	}
 	s.alloc.Close()

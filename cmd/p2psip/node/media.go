@@ -78,7 +78,7 @@ func (n *Node) openMedia() (err error) {
 	n.mediaStreams = newMediaStreams(n.overlay, n.leadsNowhere, n.log)
 	if n.media, err = media.New(media.Config{
 		PortMin: c.PortMin, PortMax: c.PortMax, Loopback: n.cfg.onLoopback(), RelayOnly: c.RelayOnly, Public: n.publicAddrs(),
-		Relays: relays, STUN: n.relayServers, Peers: n.mediaStreams, OfferSDES: true, Warm: warm, Logger: n.log,
+		Relays: relays, STUN: n.relayServers, Peers: n.mediaStreams, OfferSDES: true, Warm: warm, Opened: n.mediaSockets.opened, Logger: n.log,
 	}); err != nil {
 		return fmt.Errorf("media: %w", err)
 	}

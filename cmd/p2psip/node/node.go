@@ -24,24 +24,25 @@ import (
 
 // Node is a running node. Make one with Start, end it with Close.
 type Node struct {
-	cfg       Config
-	log       *slog.Logger
-	started   time.Time
-	home      *datadir.Dir
-	sockets   *sockets
-	own       []flow.Addr
-	overlay   *overlay.Peer
-	peers     *peers
-	users     *edge.UserStore
-	edge      *edge.Edge
-	core      *proxy.Core
-	accounts  atomic.Pointer[account.Manager] // nil until it has started, and without a data directory
-	control   *control
-	border    *proxypeer.Peer   // nil: the node is no proxy peer
-	finder    *proxypeer.Finder // nil: it is one
-	relayPeer *relaypeer.Server // nil: the node is no relay peer
-	prober    *relaypeer.Prober // nil: there is no network to try addresses in
-	prepared  func()            // ends the search for proxy peers, or the watch over federation
+	cfg          Config
+	log          *slog.Logger
+	started      time.Time
+	home         *datadir.Dir
+	sockets      *sockets
+	own          []flow.Addr
+	overlay      *overlay.Peer
+	peers        *peers
+	users        *edge.UserStore
+	edge         *edge.Edge
+	core         *proxy.Core
+	accounts     atomic.Pointer[account.Manager] // nil until it has started, and without a data directory
+	control      *control
+	border       *proxypeer.Peer   // nil: the node is no proxy peer
+	finder       *proxypeer.Finder // nil: it is one
+	relayPeer    *relaypeer.Server // nil: the node is no relay peer
+	mediaSockets addrPorts         // of the node's own media
+	prober       *relaypeer.Prober // nil: there is no network to try addresses in
+	prepared     func()            // ends the search for proxy peers, or the watch over federation
 
 	media        *media.Manager // nil: the phones see to their sound themselves
 	mediaStreams *mediaStreams  // with media

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"p2psip/overlay"
@@ -126,7 +127,7 @@ func (n *Node) startRelayPeer(oid overlay.ID, secret []byte) error {
 		return fmt.Errorf("%w of %s", relaypeer.ErrNotPermitted, oid)
 	}
 	s, err := relaypeer.Start(relaypeer.Config{
-		Loop: c.Loop, Sockets: c.Sockets, Secret: credential.NewSecret(secret), Allow: c.Allow, Services: n.servicePorts(), Limits: c.Limits,
+		Loop: c.Loop, Sockets: c.Sockets, Secret: credential.NewSecret(secret), Allow: c.Allow, Services: n.servicePorts(), Media: n.mediaSockets.has, Limits: c.Limits,
 		MinPort: c.MinPort, MaxPort: c.MaxPort, AssumeReachable: c.AssumeReachable, UsageFile: n.file(usageFile), Logger: n.log,
 	})
 	if err != nil {
@@ -134,6 +135,33 @@ func (n *Node) startRelayPeer(oid overlay.ID, secret []byte) error {
 	}
 	n.relayPeer = s
 	return s.Join(n.overlay, nil)
+}
+
+// addrPorts is a set of addresses and ports; the zero value is ready for use.
+type addrPorts struct {
+	mu  sync.Mutex
+	set map[netip.AddrPort]bool // guarded by mu
+}
+
+// opened puts an address in; what it gives takes it out again.
+func (p *addrPorts) opened(a netip.AddrPort) (closed func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.set == nil {
+		p.set = map[netip.AddrPort]bool{}
+	}
+	p.set[a] = true
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.set, a)
+	}
+}
+
+func (p *addrPorts) has(a netip.AddrPort) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.set[a]
 }
 
 // servicePorts gives the ports of this machine that the node itself listens on: nothing relayed goes there, whatever the
