@@ -275,22 +275,27 @@ func TestMediaForked(t *testing.T) {
 	w.idle()
 }
 
-// iceOffer is what a phone says that does ICE by itself.
-const iceOffer = "v=0\r\no=- 4711 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=ice-ufrag:F7gI\r\na=ice-pwd:x9cml/YzichV2+XlhiMu8g\r\n" +
-	"m=audio 45664 RTP/AVP 0\r\na=rtcp:45665\r\na=candidate:1 1 UDP 2130706431 127.0.0.1 45664 typ host\r\na=candidate:1 2 UDP 2130706430 127.0.0.1 45665 typ host\r\n"
+// iceOffer is what a phone says that does ICE by itself, in clear, and secretOffer what one says that encrypts as well.
+const (
+	iceOffer = "v=0\r\no=- 4711 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=ice-ufrag:F7gI\r\na=ice-pwd:x9cml/YzichV2+XlhiMu8g\r\n" +
+		"m=audio 45664 RTP/AVP 0\r\na=rtcp:45665\r\na=candidate:1 1 UDP 2130706431 127.0.0.1 45664 typ host\r\na=candidate:1 2 UDP 2130706430 127.0.0.1 45665 typ host\r\n"
+	secretOffer = "v=0\r\no=- 4711 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=ice-ufrag:F7gI\r\na=ice-pwd:x9cml/YzichV2+XlhiMu8g\r\n" +
+		"m=audio 45664 UDP/TLS/RTP/SAVP 0\r\na=rtcp-mux\r\na=candidate:1 1 UDP 2130706431 127.0.0.1 45664 typ host\r\na=setup:actpass\r\n" +
+		"a=fingerprint:sha-256 4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF:3E:5D:49:6B:19:E5:7C:AB:4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF\r\n"
+)
 
-// TestMediaICE leaves phones alone that do ICE by themselves: every octet of what they say arrives.
+// TestMediaICE leaves phones alone that do all by themselves: every octet of what they say arrives.
 func TestMediaICE(t *testing.T) {
 	w := newMediaWorld(t, "alice", "bob")
 	alice, bob := newPlainPhone(t, w.nodes[0], "alice"), newPlainPhone(t, w.nodes[1], "bob")
 	bob.register(";+sip.ice")
-	out := alice.invite("sip:bob@"+testID, iceOffer)
+	out := alice.invite("sip:bob@"+testID, secretOffer)
 	inv := bob.request("INVITE")
-	if string(inv.Body()) != iceOffer {
+	if string(inv.Body()) != secretOffer {
 		t.Errorf("the offer arrives as\n%s", inv.Body())
 	}
 	in := bob.rung(inv)
-	answer := strings.Replace(strings.ReplaceAll(iceOffer, "4566", "4766"), "F7gI", "aB3d", 1)
+	answer := strings.NewReplacer("4566", "4766", "F7gI", "aB3d", "actpass", "active").Replace(secretOffer)
 	bob.respond(in, inv, 200, answer)
 	ok := alice.response("INVITE", 200)
 	if string(ok.Body()) != answer {
@@ -301,37 +306,49 @@ func TestMediaICE(t *testing.T) {
 	bob.request("ACK")
 	for _, n := range w.nodes {
 		if s := n.Status(); s.Media.Sessions != 0 || len(s.Calls) != 1 || s.Calls[0].Media != nil {
-			t.Errorf("a call of phones with ICE: %+v, %+v", s.Media, s.Calls)
+			t.Errorf("a call of phones that do all by themselves: %+v, %+v", s.Media, s.Calls)
 		}
 	}
+	bob.ask(in, "INVITE", answer)
+	re := alice.request("INVITE")
+	if string(re.Body()) != answer {
+		t.Errorf("the re-INVITE arrives as\n%s", re.Body())
+	}
+	alice.respond(out, re, 200, secretOffer)
+	if ok := bob.response("INVITE", 200); string(ok.Body()) != secretOffer {
+		t.Errorf("the answer to the re-INVITE arrives as\n%s", ok.Body())
+	}
+	bob.ask(in, "ACK", "")
+	alice.request("ACK")
 	alice.ask(out, "BYE", "")
 	bob.respond(in, bob.request("BYE"), 200, "")
 	alice.response("BYE", 200)
 
-	// A plain phone that is called by one with ICE is spoken for by its node, unless that would go in clear.
+	// A plain phone that is called by one with ICE is spoken for by its node. What the caller would send in clear is carried by
+	// its own node as well.
 	plain := newPlainPhone(t, w.nodes[1], "bob")
 	bob.register(";expires=0")
 	plain.register("")
-	alice.invite("sip:bob@"+testID, iceOffer)
-	alice.response("INVITE", 488)
-	secret := strings.Replace(iceOffer, "RTP/AVP", "UDP/TLS/RTP/SAVP", 1) + "a=setup:actpass\r\na=fingerprint:sha-256 " +
-		strings.Repeat("AB:", 31) + "AB\r\na=rtcp-mux\r\n"
-	out = alice.invite("sip:bob@"+testID, secret)
-	inv = plain.request("INVITE")
-	w.anchored(1, inv.Body())
-	in = plain.rung(inv)
-	plain.respond(in, inv, 200, plain.offer("0", "sendrecv", 1))
-	ok = alice.response("INVITE", 200)
-	for _, want := range []string{"a=candidate:", "a=ice-ufrag:", "a=fingerprint:sha-256 ", "UDP/TLS/RTP/SAVP"} {
-		if !strings.Contains(string(ok.Body()), want) {
-			t.Errorf("no %s in the answer for a phone with ICE:\n%s", want, ok.Body())
+	for _, offer := range []string{secretOffer, iceOffer} {
+		out = alice.invite("sip:bob@"+testID, offer)
+		inv = plain.request("INVITE")
+		w.anchored(1, inv.Body())
+		in = plain.rung(inv)
+		plain.respond(in, inv, 200, plain.offer("0", "sendrecv", 1))
+		ok = alice.response("INVITE", 200)
+		for _, line := range []string{"a=candidate:", "a=ice-ufrag:", "a=fingerprint:sha-256 ", "UDP/TLS/RTP/SAVP"} {
+			if strings.Contains(string(ok.Body()), line) != (offer == secretOffer) {
+				t.Errorf("%s in the answer to\n%s is\n%s", line, offer, ok.Body())
+			}
 		}
+		alice.answered(out, ok)
+		alice.ask(out, "ACK", "")
+		plain.request("ACK")
+		alice.ask(out, "BYE", "")
+		plain.respond(in, plain.request("BYE"), 200, "")
+		alice.response("BYE", 200)
+		w.idle()
 	}
-	alice.answered(out, ok)
-	alice.ask(out, "BYE", "")
-	plain.respond(in, plain.request("BYE"), 200, "")
-	alice.response("BYE", 200)
-	w.idle()
 }
 
 // TestMediaOff passes everything untouched.
