@@ -41,6 +41,9 @@ func TestParseCandidate(t *testing.T) {
 	if a, ok := c.Addr(); !ok || a != netip.MustParseAddrPort("192.0.2.1:5") {
 		t.Errorf("got %s, %v", a, ok)
 	}
+	if c, ok := ParseCandidate("1 1 UDP 1 192.0.2.1 5 typ host rport 9"); !ok || c.String() != "1 1 UDP 1 192.0.2.1 5 typ host" {
+		t.Errorf("a port without address: %+v, %v", c, ok)
+	}
 	c, _ = ParseCandidate("1 1 UDP 1 x.Local 5 typ host")
 	if _, ok := c.Addr(); ok || !c.MDNS() || !c.UDP() {
 		t.Error("a name that only its own network knows is taken for something else")
@@ -139,6 +142,24 @@ func TestTransportLines(t *testing.T) {
 		c, rest, _ := strings.Cut(tt.want, "\r\n")
 		if want := "i=x\r\n" + c + "\r\nb=AS:1\r\na=ptime:20\r\n" + rest; got != want {
 			t.Errorf("%s: got\n%swant\n%s", name, got, want)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for lines, want := range map[string][2]string{
+		"m=audio 4000 RTP/AVP 0\r\nc=IN IP6 ::ffff:192.0.2.9\r\n":      {"192.0.2.9:4000", "192.0.2.9:4001"},
+		"m=audio 4000 RTP/AVP 0\r\nc=IN IP6 fe80::1%eth0\r\n":          {"[fe80::1]:4000", "[fe80::1]:4001"},
+		"m=audio 4000 RTP/AVP 0\r\nc=IN IP4 224.2.1.1/127/3\r\n":       {"224.2.1.1:4000", "224.2.1.1:4001"},
+		"m=audio 65535 RTP/AVP 0\r\nc=IN IP4 192.0.2.9\r\n":            {"192.0.2.9:65535", "invalid AddrPort"},
+		"m=audio 4000 RTP/AVP 0\r\nc=IN IP4 192.0.2.9\r\na=rtcp:x\r\n": {"192.0.2.9:4000", "192.0.2.9:4001"},
+		"m=audio 4000 RTP/AVP 0\r\nc=IN IP4 192.0.2.9\r\na=rtcp:0\r\n": {"192.0.2.9:4000", "192.0.2.9:4001"},
+		"m=audio 4000 RTP/AVP 0\r\nc=IN IP4\r\n":                       {"invalid AddrPort", "invalid AddrPort"},
+		"m=audio 4000 RTP/AVP 0\r\nc=ATM NSAP 1\r\n":                   {"invalid AddrPort", "invalid AddrPort"},
+	} {
+		tr := mustParse(t, "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n"+lines).Media[0].Transport()
+		if got := [2]string{tr.RTP.String(), tr.RTCP.String()}; got != want {
+			t.Errorf("%q: got %v", lines, got)
 		}
 	}
 }
