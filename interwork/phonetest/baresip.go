@@ -29,7 +29,9 @@ type BaresipConfig struct {
 	Codecs    string        // of audio, such as "PCMA,PCMU"; default PCMU
 	Answer    bool          // answers calls by itself, at once
 	Params    string        // further account parameters, such as ";regq=0.5"
+	Modules   []string      // further modules, such as "srtp"; what an account does with them is in Params
 	Instance  bool          // it has a +sip.instance
+	OnePort   bool          // RTCP on the port of RTP (RFC 5761)
 	Port      int           // 0 finds a free one
 }
 
@@ -137,7 +139,7 @@ func (b *Baresip) writeConfig(modules string, ctlPort int) error {
 		// It binds RTP on the unspecified address and tries ports of the range until one is free. It sends only where the
 		// SDP of a phone on loopback says.
 		"rtp_ports 10000-20000",
-		"rtcp_mux no",
+		"rtcp_mux " + yesno(b.cfg.OnePort),
 		"call_local_timeout 120",
 		"call_max_calls 4",
 		"audio_source aufile," + tone,
@@ -153,6 +155,9 @@ func (b *Baresip) writeConfig(modules string, ctlPort int) error {
 	}
 	if b.cfg.Instance {
 		lines = append(lines, "module_tmp uuid.so")
+	}
+	for _, m := range b.cfg.Modules {
+		lines = append(lines, "module "+m+".so")
 	}
 	// baresip ends a call when the file does, so the file outlasts the phone.
 	sound := (&audio.Tone{Hz: b.cfg.ToneHz}).Next(nil, audio.Rate*int(Life/time.Second))
@@ -172,6 +177,13 @@ func (b *Baresip) writeConfig(modules string, ctlPort int) error {
 		}
 	}
 	return nil
+}
+
+func yesno(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 // Addr is where the phone listens for SIP, UDP and TCP.
