@@ -428,3 +428,75 @@ func TestMediaAfterRestart(t *testing.T) {
 		})
 	}
 }
+
+// TestMediaTwoPhones rings two phones of one user at one node: each has a place of its own for sound, the one that answers is
+// heard, and the other one's ports are free again at once.
+func TestMediaTwoPhones(t *testing.T) {
+	w := newMediaWorld(t, "alice", "bob")
+	alice, desk, mobile := newPlainPhone(t, w.nodes[0], "alice"), newPlainPhone(t, w.nodes[1], "bob"), newPlainPhone(t, w.nodes[1], "bob")
+	desk.register("")
+	mobile.register("")
+	out := alice.invite("sip:bob@"+testID, alice.offer("0", "sendrecv", 1))
+	atDesk, atMobile := desk.request("INVITE"), mobile.request("INVITE")
+	if mediaAt(t, atDesk.Body()) == mediaAt(t, atMobile.Body()) {
+		t.Errorf("two phones are told one place, %s", mediaAt(t, atDesk.Body()))
+	}
+	one, two := desk.rung(atDesk), mobile.rung(atMobile)
+	desk.respond(one, atDesk, 180, "")
+	mobile.respond(two, atMobile, 200, mobile.offer("0", "sendrecv", 1))
+	ok := alice.response("INVITE", 200)
+	alice.answered(out, ok)
+	alice.ask(out, "ACK", "")
+	mobile.request("ACK")
+	desk.respond(one, desk.request("CANCEL"), 200, "")
+	desk.respond(one, atDesk, 487, "")
+	desk.request("ACK")
+	hears(t, alice, ok.Body(), mobile, atMobile.Body(), 0)
+	if m := w.nodes[1].Status().Media; m.PortsUsed != 1 {
+		t.Errorf("while they talk: %+v", m)
+	}
+	mobile.ask(two, "BYE", "")
+	alice.respond(out, alice.request("BYE"), 200, "")
+	mobile.response("BYE", 200)
+	w.idle()
+}
+
+// TestMediaReliable has early media agreed on with PRACK (RFC 3262), changed with UPDATE (RFC 3311) before the answer.
+func TestMediaReliable(t *testing.T) {
+	w := newMediaWorld(t, "alice", "bob")
+	alice, bob := newPlainPhone(t, w.nodes[0], "alice"), newPlainPhone(t, w.nodes[1], "bob")
+	bob.register("")
+	out := alice.invite("sip:bob@"+testID, alice.offer("0 8", "sendrecv", 1), "Supported: 100rel")
+	inv := bob.request("INVITE")
+	in := bob.rung(inv)
+	bob.respond(in, inv, 183, bob.offer("0", "sendrecv", 1), "Require: 100rel", "RSeq: 7")
+	early := alice.response("INVITE", 183)
+	w.anchored(0, early.Body())
+	alice.answered(out, early)
+	alice.ask(out, "PRACK", "", "RAck: 7 1 INVITE")
+	bob.respond(in, bob.request("PRACK"), 200, "")
+	alice.response("PRACK", 200)
+	announce := phonetest.Speech(3, 4*time.Second)
+	stop := bob.play(inv.Body(), 0, announce)
+	if err := alice.waitHeard(testContext(t), announce); err != nil {
+		t.Errorf("before the answer: %v", err)
+	}
+	stop()
+	alice.ask(out, "UPDATE", alice.offer("8", "sendrecv", 2))
+	up := bob.request("UPDATE")
+	w.anchored(1, up.Body())
+	bob.respond(in, up, 200, bob.offer("8", "sendrecv", 2))
+	changed := alice.response("UPDATE", 200)
+	w.anchored(0, changed.Body())
+	bob.respond(in, inv, 200, "")
+	alice.response("INVITE", 200)
+	out.cseq = 1 // of the INVITE
+	alice.ask(out, "ACK", "")
+	out.cseq = 3
+	bob.request("ACK")
+	hears(t, alice, changed.Body(), bob, up.Body(), 8)
+	alice.ask(out, "BYE", "")
+	bob.respond(in, bob.request("BYE"), 200, "")
+	alice.response("BYE", 200)
+	w.idle()
+}

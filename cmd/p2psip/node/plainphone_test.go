@@ -283,15 +283,15 @@ func (p *plainPhone) request(method string) *sip.Request {
 }
 
 // invite calls uri.
-func (p *plainPhone) invite(uri, body string) *plainCall {
+func (p *plainPhone) invite(uri, body string, extra ...string) *plainCall {
 	p.t.Helper()
 	d := &plainCall{id: newBranch(), local: "<sip:" + p.user + "@" + testID + ">;tag=" + newBranch(), remote: "<" + uri + ">", target: uri, uri: uri}
-	d.via = p.ask(d, "INVITE", body)
+	d.via = p.ask(d, "INVITE", body, extra...)
 	return d
 }
 
 // ask sends a request of a dialog and gives its branch.
-func (p *plainPhone) ask(d *plainCall, method, body string) string {
+func (p *plainPhone) ask(d *plainCall, method, body string, extra ...string) string {
 	p.t.Helper()
 	branch := newBranch()
 	if method != "ACK" && method != "CANCEL" {
@@ -304,12 +304,13 @@ func (p *plainPhone) ask(d *plainCall, method, body string) string {
 	for _, r := range d.routes {
 		lines = append(lines, "Route: "+r)
 	}
-	p.send(append(lines, "From: "+d.local, "To: "+d.remote, "Call-ID: "+d.id, fmt.Sprintf("CSeq: %d %s", d.cseq, method),
+	p.send(append(append(lines, extra...), "From: "+d.local, "To: "+d.remote, "Call-ID: "+d.id, fmt.Sprintf("CSeq: %d %s", d.cseq, method),
 		"Contact: "+p.contact(), "Max-Forwards: 70"), body)
 	return branch
 }
 
-// answered takes the 2xx to this side's INVITE into the dialog.
+// answered takes the 2xx to this side's INVITE into the dialog,
+// or a provisional response that begins an early one.
 func (p *plainPhone) answered(d *plainCall, res *sip.Response) {
 	d.remote = res.To().Value()
 	d.target = res.Contact().Address.String()
@@ -331,7 +332,7 @@ func (p *plainPhone) rung(req *sip.Request) *plainCall {
 }
 
 // respond answers a request of a dialog.
-func (p *plainPhone) respond(d *plainCall, req *sip.Request, status int, body string) {
+func (p *plainPhone) respond(d *plainCall, req *sip.Request, status int, body string, extra ...string) {
 	p.t.Helper()
 	lines := []string{fmt.Sprintf("SIP/2.0 %d %s", status, message.StatusText(status))}
 	for _, name := range []string{"Via", "Record-Route"} {
@@ -343,6 +344,6 @@ func (p *plainPhone) respond(d *plainCall, req *sip.Request, status int, body st
 	if !strings.Contains(to, "tag=") {
 		to = d.local
 	}
-	p.send(append(lines, "From: "+req.From().Value(), "To: "+to, "Call-ID: "+req.CallID().Value(), "CSeq: "+req.CSeq().Value(),
+	p.send(append(append(lines, extra...), "From: "+req.From().Value(), "To: "+to, "Call-ID: "+req.CallID().Value(), "CSeq: "+req.CSeq().Value(),
 		"Contact: "+p.contact()), body)
 }
