@@ -41,7 +41,7 @@ func TestParseCandidate(t *testing.T) {
 	if a, ok := c.Addr(); !ok || a != netip.MustParseAddrPort("192.0.2.1:5") {
 		t.Errorf("got %s, %v", a, ok)
 	}
-	if c, ok := ParseCandidate("1 1 UDP 1 192.0.2.1 5 typ host rport 9"); !ok || c.String() != "1 1 UDP 1 192.0.2.1 5 typ host" {
+	if c, ok := ParseCandidate("1 1 UDP 1 192.0.2.1 5 typ host rport 9"); !ok || c.RelPort != 0 || c.String() != "1 1 UDP 1 192.0.2.1 5 typ host" {
 		t.Errorf("a port without address: %+v, %v", c, ok)
 	}
 	c, _ = ParseCandidate("1 1 UDP 1 x.Local 5 typ host")
