@@ -19,7 +19,10 @@ import (
 const natLabEnv = "P2PSIP_NATLAB"
 
 // natLab is the Internet that natlab/lab.sh makes: public machines, and homes behind routers of every kind.
-type natLab struct{ t *testing.T }
+type natLab struct {
+	t    *testing.T
+	name string // begins the names of its namespaces
+}
 
 func newNATLab(t *testing.T) *natLab {
 	t.Helper()
@@ -34,7 +37,7 @@ func newNATLab(t *testing.T) *natLab {
 			t.Skipf("the NAT lab needs %s: apt-get install iproute2 nftables", program)
 		}
 	}
-	lab := &natLab{t}
+	lab := &natLab{t, fmt.Sprintf("nl%d", os.Getpid())}
 	lab.script("down")
 	t.Cleanup(func() {
 		if os.Getenv(natLabEnv+"_KEEP") == "" {
@@ -47,27 +50,36 @@ func newNATLab(t *testing.T) *natLab {
 
 func (l *natLab) script(args ...string) {
 	l.t.Helper()
-	if out, err := exec.Command("natlab/lab.sh", args...).CombinedOutput(); err != nil {
+	cmd := exec.Command("natlab/lab.sh", args...)
+	cmd.Env = append(os.Environ(), "P2PSIP_LAB="+l.name)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		l.t.Fatalf("natlab/lab.sh %q: %v\n%s", args, err, out)
 	}
 }
 
-// inside runs f on a thread that is in a namespace. Sockets that it opens stay there.
+// inside runs f on a thread that is in a namespace for as long. Sockets that it opens stay there.
 func (l *natLab) inside(space string, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		ns, err := os.Open("/var/run/netns/" + space)
-		if err == nil {
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-			ns.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread() // the thread has to live on: processes started from it would die with it
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	away, err := os.Open("/var/run/netns/" + l.name + "-" + space)
+	if err != nil {
+		return err
+	}
+	defer away.Close()
+	if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	defer func() {
+		if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+			panic(err) // whatever ran on this thread would be in the wrong place
 		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
 	}()
-	return <-done
+	return f()
 }
 
 // udp opens a UDP socket in a namespace.
@@ -100,13 +112,18 @@ func hears(c *net.UDPConn, text string) (from netip.AddrPort, ok bool) {
 func TestNATLab(t *testing.T) {
 	lab := newNATLab(t)
 	t.Run("the routers are what they are called", lab.kinds)
-	t.Run("calls between homes of every kind", lab.pairs)
+	o := lab.overlay(t)
+	t.Run("calls between homes of every kind", o.pairs)
+	t.Run("calls within a home, and behind one provider's NAT", o.neighbours)
+	t.Run("nobody hears a call between nodes", o.capture)
+	t.Run("a relay peer is killed in a call", o.relayKilled)
+	t.Run("a home gets another address in a call", o.switched)
 }
 
 // kinds checks mapping and filtering of each kind of router (RFC 4787 §4 and §5), and hairpinning (§6).
 func (l *natLab) kinds(t *testing.T) {
 	const one, two = "45.1.0.10", "45.2.0.10"
-	a, a2, b := l.udp(t, "nl-pub1", one+":7000"), l.udp(t, "nl-pub1", one+":7001"), l.udp(t, "nl-pub2", two+":7000")
+	a, a2, b := l.udp(t, "pub1", one+":7000"), l.udp(t, "pub1", one+":7001"), l.udp(t, "pub2", two+":7000")
 	for _, c := range []struct {
 		home                         string
 		out                          bool // UDP gets out
@@ -121,7 +138,7 @@ func (l *natLab) kinds(t *testing.T) {
 		{"bald2", true, true, true, true, true},
 		{"noudp1", false, false, false, false, false},
 	} {
-		h := l.udp(t, "nl-"+c.home, ":0")
+		h := l.udp(t, c.home, ":0")
 		say := func(from, to *net.UDPConn, at netip.AddrPort) (netip.AddrPort, bool) {
 			text := fmt.Sprint(time.Now().UnixNano())
 			if _, err := from.WriteToUDPAddrPort([]byte(text), at); err != nil {
@@ -141,7 +158,7 @@ func (l *natLab) kinds(t *testing.T) {
 		if (first == second) != c.independent {
 			t.Errorf("%s: seen as %s and %s", c.home, first, second)
 		}
-		h2 := l.udp(t, "nl-"+c.home, ":0")
+		h2 := l.udp(t, c.home, ":0")
 		third, _ := say(h2, a, netip.MustParseAddrPort(one+":7000"))
 		_, fromPort := say(a2, h2, third)
 		if stranger != c.stranger || fromPort != c.fromPort {
@@ -152,7 +169,7 @@ func (l *natLab) kinds(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]bool{"hair": true, "bald": false} {
-		x, y := l.udp(t, "nl-"+kind+"1", ":0"), l.udp(t, "nl-"+kind+"2", ":0")
+		x, y := l.udp(t, kind+"1", ":0"), l.udp(t, kind+"2", ":0")
 		_, _ = y.WriteToUDPAddrPort([]byte("who"), netip.MustParseAddrPort(one+":7000"))
 		at, ok := hears(a, "who")
 		if !ok {

@@ -23,44 +23,55 @@ import (
 // labKinds are the kinds of homes, by their routers; see natlab/lab.sh.
 var labKinds = []string{"full", "addr", "port", "sym", "noudp"}
 
-// labOverlay is an overlay of the lab's machines: nl-pub1 knows everybody, nl-pub2 to nl-pub4 are relay peers, and in each home
+// labOverlay is an overlay of the lab's machines: pub1 knows everybody, pub2 to pub4 are relay peers, and in each home
 // there is a node with a user of the home's name.
 type labOverlay struct {
 	lab   *natLab
 	dir   string
+	first string // where the others join
 	nodes map[string]*labNode
 }
 
 // labNode is one `p2psip node` in a namespace.
 type labNode struct {
-	name string // "full1" for nl-full1
+	name string // "full1", as its namespace
 	data string
 	log  *safeBuffer
 	cmd  *exec.Cmd
 	done chan struct{}
 }
 
-func (l *natLab) overlay(t *testing.T, homes []string) *labOverlay {
+func (l *natLab) overlay(t *testing.T) *labOverlay {
 	t.Helper()
+	var homes []string
+	for _, k := range append([]string{"lan", "hair", "bald"}, labKinds...) {
+		homes = append(homes, k+"1", k+"2")
+	}
 	o := &labOverlay{lab: l, dir: t.TempDir(), nodes: map[string]*labNode{}}
 	o.run(t, "overlay", "create", fleetOverlay, "--dir", o.dir+"/root")
 	o.start(t, "pub1")
 	first := o.wait(t, "pub1", "to start", func(s *node.Status) bool { return true })
+	o.first = "/ip4/45.1.0.10/tcp/5080/p2p/" + first.Node
 	for i := 2; i <= 4; i++ {
 		at := fmt.Sprintf("45.%d.0.10", i)
-		o.start(t, fmt.Sprintf("pub%d", i), "--bootstrap", "/ip4/45.1.0.10/tcp/5080/p2p/"+first.Node,
+		o.start(t, fmt.Sprintf("pub%d", i), "--bootstrap", o.first,
 			"--relay", "udp:"+at+":3478", "--relay", "tcp:"+at+":3478", "--relay", "tls:"+at+":443")
 	}
 	for i := 2; i <= 4; i++ {
 		o.wait(t, fmt.Sprintf("pub%d", i), "to be advertised", func(s *node.Status) bool { return s.Relay.Adverts > 0 })
 	}
 	for _, h := range homes {
-		o.start(t, h, "--bootstrap", "/ip4/45.1.0.10/tcp/5080/p2p/"+first.Node)
+		o.start(t, h, "--bootstrap", o.first)
 	}
 	for _, h := range homes {
 		o.wait(t, h, "to join, to be reached through others, and to know relay peers", func(s *node.Status) bool {
-			return s.Joined && s.Table > 0 && len(s.Through) > 1 && len(s.Relays) > 0
+			return s.Joined && s.Table > 0 && len(s.Through) > 1 && len(s.Relays) > 1
 		})
+	}
+	for _, h := range homes {
+		if strings.HasSuffix(h, "2") {
+			o.echo(t, h)
+		}
 	}
 	return o
 }
@@ -84,7 +95,7 @@ func (o *labOverlay) start(t *testing.T, name string, args ...string) *labNode {
 		o.run(t, issue...)
 	}
 	o.nodes[name] = n
-	args = append([]string{"netns", "exec", "nl-" + name, binary, "node", "--data", n.data, "--listen", "/ip4/0.0.0.0/tcp/5080", "--sip", "127.0.0.1:5060", "--no-lan"}, args...)
+	args = append([]string{"netns", "exec", o.lab.name + "-" + name, binary, "node", "--data", n.data, "--listen", "/ip4/0.0.0.0/tcp/5080", "--sip", "127.0.0.1:5060", "--no-lan", "--verbose"}, args...)
 	n.cmd = exec.Command("ip", args...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -128,7 +139,7 @@ func (o *labOverlay) wait(t *testing.T, name, what string, ok func(*node.Status)
 // echo has the user of a home answer every call with an echo, and waits until the overlay knows.
 func (o *labOverlay) echo(t *testing.T, name string) {
 	t.Helper()
-	cmd := exec.Command("ip", "netns", "exec", "nl-"+name, binary, "echo", "--data", o.nodes[name].data, "--allow", "*", "--json")
+	cmd := exec.Command("ip", "netns", "exec", o.lab.name+"-"+name, binary, "echo", "--data", o.nodes[name].data, "--allow", "*", "--json")
 	said := &safeBuffer{}
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -154,11 +165,12 @@ type labCall struct {
 	media *node.CallMedia // as the caller's node tells in the middle of the call
 }
 
-// call has a home's user call another's echo.
-func (o *labOverlay) call(from, to string, talk time.Duration) *labCall {
+// call has a home's user call another's echo. during, if given, is called once with the way that the sound takes.
+func (o *labOverlay) call(from, to string, talk time.Duration, during func(*node.CallMedia), args ...string) *labCall {
 	ctx, cancel := context.WithTimeout(context.Background(), talk+40*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", "nl-"+from, binary, "call", to, "--data", o.nodes[from].data, "--for", talk.String(), "--json")
+	args = append([]string{"netns", "exec", o.lab.name + "-" + from, binary, "call", to, "--data", o.nodes[from].data, "--for", talk.String(), "--json"}, args...)
+	cmd := exec.CommandContext(ctx, "ip", args...)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	r := &labCall{}
@@ -168,8 +180,12 @@ func (o *labOverlay) call(from, to string, talk time.Duration) *labCall {
 		for {
 			if s := o.status(from); s != nil {
 				for _, c := range s.Calls {
-					if c.Media != nil && c.Media.Path != "" {
-						r.media = c.Media
+					if c.Media == nil || c.Media.Path == "" {
+						continue
+					}
+					if r.media = c.Media; during != nil {
+						during(r.media)
+						during = nil
 					}
 				}
 			}
@@ -218,20 +234,12 @@ func labPath(a, b string) string {
 }
 
 // pairs has somebody in each kind of home call somebody in each.
-func (l *natLab) pairs(t *testing.T) {
-	var homes []string
-	for _, k := range labKinds {
-		homes = append(homes, k+"1", k+"2")
-	}
-	o := l.overlay(t, homes)
-	for _, k := range labKinds {
-		o.echo(t, k+"2")
-	}
+func (o *labOverlay) pairs(t *testing.T) {
 	var first []float64
 	for _, a := range labKinds {
 		for _, b := range labKinds {
 			t.Run(a+" calls "+b, func(t *testing.T) {
-				r := o.call(a+"1", b+"2", 3*time.Second)
+				r := o.call(a+"1", b+"2", 3*time.Second, nil)
 				t.Log(r)
 				if r.err != nil {
 					t.Fatal(r.err)

@@ -6,6 +6,8 @@
 #   lab.sh switch HOME     the home's router gets another public address, and its mappings are gone
 #   ip netns exec nl-full1 p2psip node …    be at home behind that router
 #
+# The namespaces are called nl-..., or as P2PSIP_LAB says: several labs do not get in each other's way.
+#
 # Public machines, at the end of one wire: nl-pub1 (45.1.0.10) to nl-pub4 (45.4.0.10). Homes nl-<kind>1 and nl-<kind>2, at
 # 192.168.1.2, each behind a router nl-<kind>1r of its own. Kinds, by RFC 4787:
 #
@@ -20,9 +22,12 @@
 #   hair1, hair2   with hairpinning: a packet from one to the other's public address arrives
 #   bald1, bald2   without
 #
+# and two machines in one home, nl-lan1 and nl-lan2, 192.168.1.2 and 192.168.1.3, behind the router nl-lanr of the kind port.
+#
 # No router lets a TCP connection in.
 set -euo pipefail
 
+lab=${P2PSIP_LAB:-nl}
 publics="1 2 3 4"
 kinds="full addr port sym noudp"
 n() { ip netns exec "$@"; }
@@ -38,8 +43,8 @@ space() {
 # machine NAME ADDRESS: one on the public wire
 machine() {
 	space "$1"
-	wire nl-inet "${1#nl-}" "$1" wan
-	n nl-inet ip link set "${1#nl-}" master br0 up
+	wire $lab-inet "${1#"$lab"-}" "$1" wan
+	n $lab-inet ip link set "${1#"$lab"-}" master br0 up
 	n "$1" ip address add "$2/8" dev wan
 	n "$1" ip link set wan up
 }
@@ -140,28 +145,43 @@ provider() {
 }
 
 up() {
-	space nl-inet
-	n nl-inet ip link add br0 type bridge
-	n nl-inet ip link set br0 up
-	for i in $publics; do machine "nl-pub$i" "45.$i.0.10"; done
+	space $lab-inet
+	n $lab-inet ip link add br0 type bridge
+	n $lab-inet ip link set br0 up
+	for i in $publics; do machine "$lab-pub$i" "45.$i.0.10"; done
 	local at=20
 	for kind in $kinds; do
 		for i in 1 2; do
-			machine "nl-$kind${i}r" "45.$at.0.10"
-			home "nl-$kind$i"
-			nat "nl-$kind${i}r" "$kind"
+			machine "$lab-$kind${i}r" "45.$at.0.10"
+			home "$lab-$kind$i"
+			nat "$lab-$kind${i}r" "$kind"
 			at=$((at + 1))
 		done
 	done
+	machine $lab-lanr "45.$at.0.10"
+	at=$((at + 1))
+	route $lab-lanr
+	nat $lab-lanr port
+	n $lab-lanr ip link add lan type bridge
+	n $lab-lanr ip address add 192.168.1.1/24 dev lan
+	n $lab-lanr ip link set lan up
+	for i in 1 2; do
+		space "$lab-lan$i"
+		wire $lab-lanr "lan$i" "$lab-lan$i" eth0
+		n $lab-lanr ip link set "lan$i" master lan up
+		n "$lab-lan$i" ip address add "192.168.1.$((i + 1))/24" dev eth0
+		n "$lab-lan$i" ip link set eth0 up
+		n "$lab-lan$i" ip route add default via 192.168.1.1
+	done
 	for kind in hair bald; do
-		provider "nl-$kind" "45.$at.0.10" "$([ $kind = hair ] && echo yes || echo no)"
+		provider "$lab-$kind" "45.$at.0.10" "$([ $kind = hair ] && echo yes || echo no)"
 		at=$((at + 1))
 	done
 }
 
 # switch HOME: as after a night's reconnection
 switch() {
-	local r="nl-${1#nl-}r" old new
+	local r="$lab-${1#"$lab"-}r" old new
 	old=$(n "$r" ip -4 -o address show dev wan | awk '{print $4}')
 	new="45.$(($(echo "$old" | cut -d. -f2) + 100)).0.10/8"
 	n "$r" ip address add "$new" dev wan
@@ -169,7 +189,7 @@ switch() {
 }
 
 down() {
-	for s in $(ip netns list | awk '/^nl-/{print $1}'); do ip netns del "$s"; done
+	for s in $(ip netns list | awk -v lab="$lab-" 'index($1, lab) == 1 {print $1}'); do ip netns del "$s"; done
 }
 
 case ${1:-} in
