@@ -124,8 +124,8 @@ func (p *passage) Request(body []byte, ready func([]byte, error)) ([]byte, bool,
 	return nil, false, nil
 }
 
-// passes says whether the request's description passes untouched: the phone does ICE itself, in its offer or by what it
-// registered, or there is nothing to carry.
+// passes says whether the request's description passes untouched: the phone does ICE and encrypts by itself, in its offer or
+// by what it registered, or there is nothing to carry.
 func (p *passage) passes(body []byte) bool {
 	if p.m.isPassing(p.d) {
 		return true
@@ -137,12 +137,22 @@ func (p *passage) passes(body []byte) bool {
 	if err != nil {
 		return false // let it be refused where that is judged
 	}
-	if p.d.FromPhone || p.d.ICE {
-		return !Needs(d)
-	}
 	return !slices.ContainsFunc(d.Media, func(m *sdp.Media) bool {
 		_, rtp := sdp.ParseProfile(m.Proto)
-		return rtp && m.Port != 0
+		if !rtp || m.Port == 0 {
+			return false
+		}
+		t := m.Transport()
+		switch {
+		case p.d.FromPhone:
+			// Another node takes nothing that is not encrypted. And ICE for RTCP on a port of its own would need another agent and
+			// another DTLS association there, where none is (RFC 5761 §5.1.3). Such a phone is carried like one without ICE,
+			// which the answer of its node lets it be.
+			return !t.ICE.Usable() || !p.d.Outside && (!t.Mux || len(t.Fingerprints) == 0)
+		case p.d.ICE:
+			return !t.ICE.Usable()
+		}
+		return true
 	})
 }
 
