@@ -26,8 +26,6 @@ type Leg struct {
 	Kind LegKind
 	// Opportunistic: keys (a=crypto) are offered beside RTP/AVP (RFC 8643). Right where the signalling is encrypted.
 	Opportunistic bool
-	// Clear: a NodeLeg whose offer is not encrypted is answered in clear instead of being refused.
-	Clear bool
 	// Address is written where no stream gives one: when all are refused.
 	Address netip.Addr
 }
@@ -93,7 +91,7 @@ func (l Leg) answer(local, offered sdp.Transport, had sdp.Setup) (sdp.Transport,
 		t.Crypto = []sdp.Crypto{c}
 	}
 	t.RTCP = l.rtcp(t, local)
-	if l.Kind == NodeLeg && !l.Clear && len(t.Fingerprints)+len(t.Crypto) == 0 {
+	if l.Kind == NodeLeg && len(t.Fingerprints)+len(t.Crypto) == 0 {
 		return t, "not encrypted"
 	}
 	return t, l.lacks(t, p)
@@ -138,15 +136,4 @@ func ChooseCrypto(offered, ours []sdp.Crypto) (sdp.Crypto, bool) {
 		}
 	}
 	return sdp.Crypto{}, false
-}
-
-// Needs says whether the writer of a description needs somebody to carry its streams: there is RTP that it does not bring
-// ICE for. Where there is nothing to carry, or all of it has ICE, a description passes untouched.
-func Needs(s *sdp.Session) bool {
-	for _, m := range s.Media {
-		if _, rtp := sdp.ParseProfile(m.Proto); rtp && m.Port != 0 && !m.Transport().ICE.Usable() {
-			return true
-		}
-	}
-	return false
 }

