@@ -108,6 +108,23 @@ func TestNothingToOffer(t *testing.T) {
 	}
 }
 
+func TestTLSIDIsAnsweredIfOffered(t *testing.T) {
+	local := facts(NodeLeg, 0)
+	local.TLSID = "our0123456789abcdefgh"
+	l := Leg{Kind: NodeLeg}
+	if o, why := l.offer(local, sdp.Transport{}, true); why != "" || o.TLSID != local.TLSID || o.Setup != sdp.SetupActpass || o.Profile != sdp.TLSSAVPF {
+		t.Errorf("offered %+v, %s", o, why)
+	}
+	for _, theirs := range []string{"", "their123456789abcdefgh"} {
+		offered := facts(NodeLeg, 0)
+		offered.Profile, offered.TLSID, offered.Setup = sdp.TLSSAVP, theirs, sdp.SetupHoldconn
+		a, why := l.answer(local, offered, sdp.SetupNone)
+		if why != "" || (a.TLSID != "") != (theirs != "") || a.Setup != sdp.SetupHoldconn {
+			t.Errorf("answered %+v, %s", a, why)
+		}
+	}
+}
+
 func TestRoleOf(t *testing.T) {
 	for answer, want := range map[sdp.Setup]sdp.Setup{
 		sdp.SetupActive: sdp.SetupPassive, sdp.SetupPassive: sdp.SetupActive, sdp.SetupActpass: sdp.SetupActive,
