@@ -51,8 +51,8 @@ type MediaDialog struct {
 	From, To string // the addresses of the parties as the request says them, for people to look at; "" in Find
 }
 
-// MediaExchange is one copy of a request with its responses, at most one of which counts. Its methods are called one at a
-// time, but for Close, which may come while ready runs. An error that has a method SIPStatus() int says how a request is
+// MediaExchange is one copy of a request with its responses, at most one of which counts. Its methods may be called by any
+// goroutine; Request comes before all others but Close, which may come while ready runs. An error that has a method SIPStatus() int says how a request is
 // answered.
 type MediaExchange interface {
 	// Request gives the session description to send on for that of the request; nil in, where an INVITE has none (a late offer,

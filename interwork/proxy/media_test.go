@@ -512,3 +512,46 @@ func TestMediaSessionRunsOut(t *testing.T) {
 		}
 	})
 }
+
+// TestMediaAndSilence has descriptions take a second and the first proxy peer be silent: the caller hears within 4 s all the
+// same, and what was gathered serves the next proxy peer.
+func TestMediaAndSilence(t *testing.T) {
+	newWorld(t, func(w *world) {
+		m := &scriptedMedia{tag: "a"}
+		p1, out1 := w.proxyPeer(8)
+		p2, out2 := w.proxyPeer(9)
+		a := w.node(1, withMedia(m), func(c *Config) { c.Proxies = &through{nodes: []*node{p1, p2}} })
+		alice := a.phone("alice", flow.TransportTCP, 6000, 1000)
+		for _, o := range []*outside{out1, out2} {
+			o.hops["example.com"] = []Hop{o.hop(flow.TransportTCP, "192.0.2.7:5060", "example.com")}
+		}
+		first := out1.outsider("sip:carol@example.com", out1.hops["example.com"][0])
+		alice.send(sdp(alice.out("INVITE", "sip:carol@example.com"), "offer"))
+		first.expect("INVITE")
+		first.send(first.answer(first.request("INVITE"), 486))
+		alice.expect("100 486")
+		p1.kill()
+
+		m.wait = true
+		began := time.Now()
+		alice.send(sdp(alice.out("INVITE", "sip:carol@example.com"), "offer"))
+		time.Sleep(time.Second)
+		m.exchanges[1].ready([]byte("gathered"), nil)
+		carol := out2.outsider("sip:carol@example.com", out2.hops["example.com"][0])
+		for got := ""; got == ""; got = carol.got() {
+			if time.Since(began) > 4*time.Second {
+				t.Fatal("nothing arrives outside within 4 s")
+			}
+			w.after(100 * time.Millisecond)
+		}
+		wantBody(t, carol.request("INVITE"), "gathered")
+		carol.send(sdp(carol.answer(carol.request("INVITE"), 180), "early"))
+		alice.expect("100 180")
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("she hears after %v", took)
+		}
+		if len(m.exchanges) != 2 {
+			t.Errorf("%d exchanges for two calls", len(m.exchanges))
+		}
+	})
+}
