@@ -37,7 +37,7 @@ var allowed = map[string][]string{
 	"proxypeer":             {"interwork/flow", "interwork/locate", "interwork/message", "interwork/proxy", "overlay"},
 	"proxypeer/policy":      {"proxypeer", "interwork/flow", "interwork/locate", "interwork/proxy"},
 	"relaypeer":             {"relaypeer/credential", "relaypeer/datapath", "overlay", "overlay/datadir"}, // moves packets: knows no SIP
-	"dnsreg":                {"overlay"},                                                                  // names and addresses: knows no SIP messages
+	"dnsreg":                {"interwork/locate/zone", "overlay"},                                         // names and addresses: knows no SIP messages
 	"relaypeer/credential":  {"overlay"},
 	"relaypeer/client":      {"relaypeer/credential", "overlay"}, // allocations for whoever moves sound
 	"relaypeer/datapath":    {},

@@ -19,6 +19,7 @@ import (
 	"p2psip/overlay"
 	"p2psip/proxypeer"
 	"p2psip/proxypeer/policy"
+	"p2psip/relaypeer"
 )
 
 // ProxyPeer makes a node carry SIP between the overlay and the public world (draft §3.1). The node's credential has to
@@ -135,6 +136,17 @@ func DomainTLS(oid overlay.ID, certFile, keyFile, rootsFile string, c Config) (s
 // ErrNotPermitted: the node's credential does not permit the role of a proxy peer.
 var ErrNotPermitted = errors.New("the node's credential does not permit it to be a proxy peer")
 
+// entitled says whether the credential permits the roles that the configuration asks for, before anything has begun.
+func (c Config) entitled(id *Identity) error {
+	switch {
+	case c.ProxyPeer != nil && !id.Credential.Permits(overlay.RoleProxy):
+		return fmt.Errorf("%w of %s", ErrNotPermitted, id.Document.ID)
+	case c.Relay != nil && !id.Credential.Permits(overlay.RoleRelay):
+		return fmt.Errorf("%w of %s", relaypeer.ErrNotPermitted, id.Document.ID)
+	}
+	return nil
+}
+
 // openBorder makes the public side, if the node is to have one, and what finds proxy peers if not. It completes core.
 func (n *Node) openBorder(oid overlay.ID, core *proxy.Config) error {
 	c := n.cfg.ProxyPeer
@@ -142,9 +154,6 @@ func (n *Node) openBorder(oid overlay.ID, core *proxy.Config) error {
 		n.finder = proxypeer.NewFinder(oid, n.overlay, n.log)
 		core.Proxies = n.finder
 		return nil
-	}
-	if !n.overlay.Credential().Permits(overlay.RoleProxy) {
-		return fmt.Errorf("%w of %s", ErrNotPermitted, oid)
 	}
 	locator := c.Locator
 	if locator == nil {

@@ -95,6 +95,9 @@ func Start(c Config) (_ *Node, err error) {
 			return nil, err
 		}
 	}
+	if err := c.entitled(id); err != nil {
+		return nil, err
+	}
 	bootstrap, err := overlay.ParseBootstrap(c.Bootstrap)
 	if err != nil {
 		return nil, err

@@ -123,9 +123,6 @@ func (n *Node) startRelayPeer(oid overlay.ID, secret []byte) error {
 	if c == nil {
 		return nil
 	}
-	if !n.overlay.Credential().Permits(overlay.RoleRelay) {
-		return fmt.Errorf("%w of %s", relaypeer.ErrNotPermitted, oid)
-	}
 	s, err := relaypeer.Start(relaypeer.Config{
 		Loop: c.Loop, Sockets: c.Sockets, Secret: credential.NewSecret(secret), Allow: c.Allow, Services: n.servicePorts(), Media: n.mediaSockets.has, Limits: c.Limits,
 		MinPort: c.MinPort, MaxPort: c.MaxPort, AssumeReachable: c.AssumeReachable, UsageFile: n.file(usageFile), Logger: n.log,
