@@ -199,7 +199,7 @@ func (silent) Errorf(string, ...any)                  {}
 // keep looks after everything that goes with time.
 func (s *Server) keep() {
 	saved, looked, kept := s.now(), s.now(), s.members.bytes.Load()
-	timed, then := saved, kept
+	timed, then, swept := saved, kept, saved
 	t := time.NewTimer(tickIdle)
 	defer t.Stop()
 	for {
@@ -212,7 +212,10 @@ func (s *Server) keep() {
 		now := s.now()
 		s.coarse.Store(now.Unix())
 		s.members.tick(now)
-		s.closeIdle(now)
+		if now.Sub(swept) >= tickIdle {
+			swept = now
+			s.closeIdle(now)
+		}
 		if now.Sub(looked) >= lookEvery {
 			looked = now
 			_ = s.lookAround() // what was known stays known
