@@ -39,5 +39,15 @@ func interfaceAddresses(loopback bool) []netip.Addr {
 		}
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
+	out = slices.Compact(out)
+	if len(out) > maxHosts {
+		// Of many, as with containers, those must not be left out by which the world is reached.
+		for _, world := range []string{"2001:db8::1", "192.0.2.1"} {
+			if i := slices.Index(out, addressTowards(netip.MustParseAddr(world))); i > 0 {
+				a := out[i]
+				out = slices.Insert(slices.Delete(out, i, i+1), 0, a)
+			}
+		}
+	}
+	return out
 }

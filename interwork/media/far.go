@@ -201,7 +201,15 @@ func (f *farCarrier) renew(b *bundle, remote *sdp.ICE, controlling bool) error {
 func (f *farCarrier) setStale() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stale = f.raw.Load() == nil
+	// With too many generations at once the old sockets have to do for the new credentials.
+	f.stale = f.raw.Load() == nil && len(f.retired) < maxRetired
+}
+
+// crowded says that there are as many generations as there may be.
+func (f *farCarrier) crowded() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.retired) >= maxRetired
 }
 
 func (f *farCarrier) isStale() bool {

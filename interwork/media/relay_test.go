@@ -154,6 +154,7 @@ func TestHostsAreTakenBeforeRelays(t *testing.T) {
 }
 
 func TestVoiceIsBackAfterARelayDies(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r1, r2, r3 := newRelay("r1", "127.0.0.11"), newRelay("r2", "127.0.0.12"), newRelay("r3", "127.0.0.13")
 	found := &finder{relays: relays{r1}}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 var (
 	errGlare     = errors.New("media: both sides restart at once, and the other one goes first")
 	errNotFarEnd = errors.New("media: that call is with another node")
+	errTooOften  = errors.New("media: one restart after the other; wait a moment")
 )
 
 // repairState is about the restarts of a trunk.
@@ -26,6 +28,7 @@ type repairState struct {
 	cancel  context.CancelFunc // of our own attempt under way
 	yielded bool               // the other side's came first
 	answers int                // of restarts of the other side that are being made
+	latest  time.Time          // when the last of them came
 	stopped bool
 	done    int // restarts that succeeded
 }
@@ -79,6 +82,12 @@ func (t *trunk) mend(ctx context.Context) {
 		pause += repairPause / 2
 	}
 	for ctx.Err() == nil {
+		if slices.ContainsFunc(t.legs(), (*farCarrier).crowded) {
+			if !wait(ctx, pause) {
+				return
+			}
+			continue
+		}
 		err := t.restart(ctx)
 		if err == nil && t.settles(ctx) {
 			t.m.count(func(s *Status) { s.Restarts++ })
@@ -282,6 +291,12 @@ func (t *trunk) yield() error {
 	}
 	if r.running && t.offered {
 		return errGlare
+	}
+	// Each costs sockets and allocations until the generation before has ended.
+	if now := time.Now(); r.answers > 0 || now.Sub(r.latest) < repairPause || slices.ContainsFunc(t.legs(), (*farCarrier).crowded) {
+		return errTooOften
+	} else {
+		r.latest = now
 	}
 	r.yielded = r.running
 	r.answers++

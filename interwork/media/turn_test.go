@@ -117,6 +117,7 @@ func (p peers) Renegotiate(ctx context.Context, node overlay.NodeID, token strin
 
 // A call by TURN servers, of which the one in use is shut at once; and the next one, too.
 func TestVoiceIsBackAfterATURNServerDies(t *testing.T) {
+	t.Parallel()
 	w := &relayWorld{grants: map[overlay.NodeID]credential.Grant{}}
 	servers := map[overlay.NodeID]*turn.Server{}
 	for range 3 {
