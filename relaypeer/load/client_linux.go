@@ -34,10 +34,11 @@ type as struct {
 
 func (a as) AddTo(m *stun.Message) error { return a.a.AddToAs(m, a.t) }
 
-// allocate makes an allocation at the relay, with a channel bound to peer. fd is connected to the relay and blocking, with a time-out.
-func allocate(fd int, peer netip.AddrPort) (relayed netip.AddrPort, err error) {
+// allocate makes an allocation at the relay, with a channel bound to peer. The first question is as long as the answer, because
+// a relay peer answers few others of strangers. fd is connected to the relay and blocking, with a time-out.
+func allocate(fd int, peer netip.AddrPort, username, password string) (relayed netip.AddrPort, err error) {
 	transport := raw{Type: stun.AttrRequestedTransport, Value: []byte{17, 0, 0, 0}}
-	first, err := ask(fd, stun.MethodAllocate, transport)
+	first, err := ask(fd, stun.MethodAllocate, transport, stun.NewSoftware("p2psip bench relay, with a padding"))
 	if err != nil {
 		return relayed, err
 	}

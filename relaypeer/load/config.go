@@ -10,7 +10,7 @@ import (
 type Relay string
 
 const (
-	Ours   Relay = "p2psip" // pion/turn on the batched data path
+	Ours   Relay = "p2psip" // a relay peer as members use it: pion/turn on the batched data path, behind the gate
 	Plain  Relay = "pion"   // pion/turn on ordinary sockets
 	Coturn Relay = "coturn" // turnserver, as it comes
 )

@@ -91,7 +91,7 @@ func (g *generator) close() {
 }
 
 // setUp makes the allocations.
-func (g *generator) setUp(ctx context.Context, relay netip.AddrPort) error {
+func (g *generator) setUp(ctx context.Context, relay netip.AddrPort, username, password string) error {
 	wait := unix.NsecToTimeval(int64(500 * time.Millisecond))
 	for i := range g.c.Allocations {
 		if err := ctx.Err(); err != nil {
@@ -109,7 +109,7 @@ func (g *generator) setUp(ctx context.Context, relay netip.AddrPort) error {
 		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: relay.Addr().As4(), Port: int(relay.Port())}); err != nil {
 			return os.NewSyscallError("connect", err)
 		}
-		a.relayed, err = allocate(fd, g.peerAddrs[a.peer])
+		a.relayed, err = allocate(fd, g.peerAddrs[a.peer], username, password)
 		if err != nil {
 			return fmt.Errorf("allocation %d of %d: %w", i+1, g.c.Allocations, err)
 		}

@@ -57,7 +57,8 @@ func measure(ctx context.Context, c Config, r Relay) (Round, error) {
 	if one.RSSEmpty, err = p.rss(); err != nil {
 		return Round{}, err
 	}
-	if err := g.setUp(ctx, p.addr); err != nil {
+	user, pass := credentials(r)
+	if err := g.setUp(ctx, p.addr, user, pass); err != nil {
 		return Round{}, err
 	}
 	var cpu []time.Duration
