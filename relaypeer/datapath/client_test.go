@@ -50,8 +50,6 @@ func (w *world) script(t *testing.T, more ...stun.Setter) *scripted {
 	return s
 }
 
-func (s *scripted) addr() netip.AddrPort { return addrPort(s.c.LocalAddr()) }
-
 func (s *scripted) send(b []byte) {
 	s.t.Helper()
 	if _, err := s.c.WriteTo(b, s.w.front.LocalAddr()); err != nil {

@@ -17,8 +17,12 @@ const (
 	maxEvents  = 512 // sockets told of at once
 	fullReads  = 16  // batches read from a front before the relayed addresses have their turn
 
-	// gatherFrom is how many packets an interval must bring on the average before it pays to wait for more of them.
-	gatherFrom = 2
+	// gatherFrom is how many packets an interval must bring on the average before it pays to rest: being woken costs as much as
+	// resting a few times.
+	gatherFrom = 0.75
+
+	// maxInVain is how many rests in a row may bring nothing.
+	maxInVain = 4
 
 	// gatherUpTo is how many packets are waited for: beyond it another one saves next to nothing.
 	gatherUpTo = 64
@@ -86,12 +90,12 @@ func (e *engine) close() error {
 		}
 	}
 	e.mu.Unlock()
-	err := e.w.awake()
+	err := e.w.end()
 	<-e.done
 	for _, p := range open {
 		err = errors.Join(err, p.close())
 	}
-	return errors.Join(err, e.w.close())
+	return errors.Join(err, e.w.free())
 }
 
 func (e *engine) server(at netip.AddrPort, o Options) (socket, error) {
@@ -181,11 +185,21 @@ func (e *engine) run() {
 	defer close(e.done)
 	events := make([]unix.EpollEvent, maxEvents)
 	var rate meanRate
-	for {
-		n, err := e.w.wait(events)
-		if err != nil {
-			return
+	var perInterval float64 // packets
+	for inVain := 0; ; {
+		n := e.w.look(events)
+		if n == 0 {
+			if perInterval >= gatherFrom && inVain < maxInVain {
+				inVain++
+				e.w.rest(time.Now(), e.l.o.Interval)
+				continue
+			}
+			var err error
+			if n, err = e.w.wait(events); err != nil {
+				return
+			}
 		}
+		inVain = 0
 		began := time.Now() // not the clock passed in: this is about rest, not about what holds when
 		e.mu.Lock()
 		if e.stopped {
@@ -195,7 +209,7 @@ func (e *engine) run() {
 		moved, more := e.serve(events[:n])
 		e.mu.Unlock()
 		e.count.rounds.Add(1)
-		perInterval := rate.add(began, moved, e.l.o.Interval)
+		perInterval = rate.add(began, moved, e.l.o.Interval)
 		if more || n == len(events) || perInterval < gatherFrom {
 			continue
 		}
@@ -235,9 +249,6 @@ func (e *engine) serve(events []unix.EpollEvent) (moved int, more bool) {
 	now := e.time(e.now())
 	for i := range events {
 		slot, gen := int(events[i].Fd), uint32(events[i].Pad)
-		if slot == wakeSlot {
-			continue
-		}
 		p := e.slots[slot]
 		if p == nil || p.gen != gen {
 			continue

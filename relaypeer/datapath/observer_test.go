@@ -10,7 +10,6 @@ import (
 
 // learning is a socket that notes what it is told.
 type learning struct {
-	socket
 	client netip.AddrPort
 	bound  []netip.AddrPort
 }
