@@ -213,10 +213,10 @@ func (n *Node) startBorder(r flow.Handler) error {
 		})
 		return nil
 	}
-	n.prepared = background(n.watchFederation, n.watchBinding)
 	if err := n.border.Start(r); err != nil {
 		return err
 	}
+	n.prepared = background(n.watchFederation, n.watchBinding) // they look at the sockets, which are whole now
 	return n.border.Advertise(func(role overlay.Role, describe func() overlay.Offer) (proxypeer.Offering, error) {
 		return n.overlay.Offer(role, describe)
 	}, func() int { return n.core.Stats().Carried })
