@@ -169,7 +169,7 @@ func (g *generation) newAgent(remote []sdp.Candidate) (*ice.Agent, error) {
 		MaxBindingRequests:     &tries,
 		HostAcceptanceMinWait:  &zero,
 		PrflxAcceptanceMinWait: &zero,
-		SrflxAcceptanceMinWait: &patience, // of ours that is a relayed one; theirs come with host candidates that fail or do better
+		SrflxAcceptanceMinWait: &patience, // of ours, which are relayed; see remoteCandidate
 		RelayAcceptanceMinWait: &patience,
 		DisableActiveTCP:       true,
 		BindingRequestHandler: func(_ *stun.Message, local, remote ice.Candidate, _ *ice.CandidatePair) bool {
@@ -310,21 +310,20 @@ func sendable(at netip.AddrPort, loopback bool) bool {
 	return loopback || !a.IsLoopback()
 }
 
+// remoteCandidate makes what the agent works with. It is patient with types rather than with pairs: relayed candidates of the
+// far side wait, and of ours those that it takes for server reflexive. So reflexive ones of the far side, by which most homes
+// reach each other, are given to it as host candidates; the order is that of the priorities, which are as they were sent.
 func remoteCandidate(c sdp.Candidate) (ice.Candidate, error) {
-	foundation := c.Foundation
 	switch c.Type {
-	case "srflx":
-		return ice.NewCandidateServerReflexive(&ice.CandidateServerReflexiveConfig{Network: "udp", Address: c.Address,
-			Port: int(c.Port), Component: 1, Priority: c.Priority, Foundation: foundation, RelAddr: c.RelAddr, RelPort: int(c.RelPort)})
 	case "prflx":
 		return ice.NewCandidatePeerReflexive(&ice.CandidatePeerReflexiveConfig{Network: "udp", Address: c.Address,
-			Port: int(c.Port), Component: 1, Priority: c.Priority, Foundation: foundation, RelAddr: c.RelAddr, RelPort: int(c.RelPort)})
+			Port: int(c.Port), Component: 1, Priority: c.Priority, Foundation: c.Foundation, RelAddr: c.RelAddr, RelPort: int(c.RelPort)})
 	case "relay":
 		return ice.NewCandidateRelay(&ice.CandidateRelayConfig{Network: "udp", Address: c.Address,
-			Port: int(c.Port), Component: 1, Priority: c.Priority, Foundation: foundation, RelAddr: c.RelAddr, RelPort: int(c.RelPort)})
+			Port: int(c.Port), Component: 1, Priority: c.Priority, Foundation: c.Foundation, RelAddr: c.RelAddr, RelPort: int(c.RelPort)})
 	}
 	return ice.NewCandidateHost(&ice.CandidateHostConfig{Network: "udp", Address: c.Address,
-		Port: int(c.Port), Component: 1, Priority: c.Priority, Foundation: foundation})
+		Port: int(c.Port), Component: 1, Priority: c.Priority, Foundation: c.Foundation})
 }
 
 // stop ends an agent and waits for it; its sockets stay open.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"p2psip/interwork/media/sdp"
 	"p2psip/overlay"
 )
 
@@ -150,6 +151,38 @@ func TestHostsAreTakenBeforeRelays(t *testing.T) {
 	speak(t, c.alice, c.bob, "hello", 5*time.Second)
 	if s := stream(t, c.a); s.Path != "host" || s.Relay != "" {
 		t.Errorf("status: %+v", s)
+	}
+}
+
+// Where the far side is reached at its reflexive address, as most homes are, there is nothing to wait for, however near a
+// relay is. A NAT is played by an address that is not among the host candidates.
+func TestReflexiveAddressesAreTakenAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.node("a", Config{Warm: -1, Relays: relays{newRelay("r1", "127.0.0.11")}})
+	w.node("b", Config{Warm: -1, Relays: relays{newRelay("r2", "127.0.0.12")}})
+	c := newCall(w, "a", "b", "reflexive")
+	c.invite()
+	var err error
+	if c.betweenBack, err = c.exB.Response(200, "bob", true, c.bob.body()); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := sdp.Parse(c.betweenBack)
+	tr := s.Media[0].Transport()
+	for i := range tr.ICE.Candidates {
+		if x := &tr.ICE.Candidates[i]; x.Type == "host" {
+			x.Type, x.RelAddr, x.RelPort, x.Priority = "srflx", "10.0.0.1", 9, 100<<24|255
+		}
+	}
+	s.Media[0].SetTransport(tr)
+	if c.toAlice, err = c.exA.Response(200, "bob", true, s.Marshal()); err != nil {
+		t.Fatal(err)
+	}
+	c.alice.learn(c.toAlice)
+	if d := speak(t, c.alice, c.bob, "through the NAT", 5*time.Second); d > relayPatience {
+		t.Errorf("heard after %v", d)
+	}
+	if st := stream(t, c.a); st.Path != "reflexive" || st.RemoteType != "srflx" {
+		t.Errorf("status: %+v", st)
 	}
 }
 
