@@ -196,9 +196,6 @@ func (b *branch) undescribed() {
 	x.c.log.Debug("no media for a request", "status", status, "err", err)
 	res := message.NewResponse(x.r.req, status, message.StatusText(status))
 	res.AppendHeader(x.c.warning(text))
-	if x.serial {
-		x.pending = nil // it would be the same elsewhere
-	}
 	b.finished()
 	x.offer(result{status: status, reason: res.Reason, res: res})
 }

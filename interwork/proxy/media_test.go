@@ -25,7 +25,7 @@ type scriptedMedia struct {
 	skip      func(d MediaDialog) bool // passes untouched
 	wait      bool                     // descriptions of requests come later
 	fail      error
-	failRes   error
+	failRes   error // of responses and ACKs
 }
 
 type scriptedExchange struct {
@@ -84,7 +84,7 @@ func (e *scriptedExchange) Response(status int, toTag string, reliable bool, sdp
 
 func (e *scriptedExchange) Ack(toTag string, sdp []byte) ([]byte, error) {
 	e.log = append(e.log, "ack "+toTag)
-	return e.mark(sdp), nil
+	return e.mark(sdp), e.m.failRes
 }
 
 func (e *scriptedExchange) Close() { e.closed++; e.log = append(e.log, "close") }
@@ -224,6 +224,10 @@ func TestMediaLateOffer(t *testing.T) {
 			bob.expect("ACK")
 			wantBody(t, bob.request("ACK"), "b1(a1(answer))")
 		}
+		ma.failRes = errors.New("no")
+		alice.send(sdp(alice.within("ACK", inv, ok, true, 1), "answer"))
+		bob.expect("ACK")
+		wantBody(t, bob.request("ACK"), "")
 	})
 }
 
@@ -530,6 +534,9 @@ func TestMediaAndSilence(t *testing.T) {
 		first.expect("INVITE")
 		first.send(first.answer(first.request("INVITE"), 486))
 		alice.expect("100 486")
+		if e := m.exchanges[0]; e.closed != 1 {
+			t.Errorf("after 486: %q", e.log)
+		}
 		p1.kill()
 
 		m.wait = true
@@ -554,4 +561,28 @@ func TestMediaAndSilence(t *testing.T) {
 			t.Errorf("%d exchanges for two calls", len(m.exchanges))
 		}
 	})
+}
+
+// TestMediaHangUp ends the media of a call whose phone says BYE and is gone, and whose other side never answers.
+func TestMediaHangUp(t *testing.T) {
+	for _, gone := range []bool{true, false} {
+		newWorld(t, func(w *world) {
+			ma := &scriptedMedia{tag: "a"}
+			a, b := w.node(1, withMedia(ma)), w.node(2)
+			alice, bob := a.phone("alice", flow.TransportTCP, 6000, 1000), b.phone("bob", flow.TransportUDP, 7000, 1000)
+			inv, ok := call(alice, bob, bobURI)
+			alice.send(alice.within("BYE", inv, ok, true, 2))
+			bob.expect("BYE")
+			if gone {
+				alice.f.Close()
+				a.core.Layer().HandleClosed(alice.f)
+				w.run()
+			} else {
+				w.after(40 * time.Second)
+			}
+			if len(ma.ended) != 1 {
+				t.Errorf("phone gone: %v; ended: %q", gone, ma.ended)
+			}
+		})
+	}
 }
