@@ -128,6 +128,10 @@ func (r *role) settle(v *reach, now time.Time, how string, confirmed []overlay.N
 		v.good, v.confirmed = "", nil
 	}
 	v.trouble = err.Error()
+	if errors.Is(err, errNobody) {
+		v.next = now.Add(awaitMembers)
+		return
+	}
 	v.next = now.Add(v.pause)
 	v.pause = min(2*v.pause, recheckMax)
 }

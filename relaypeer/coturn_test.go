@@ -75,6 +75,7 @@ func startPeer(t *testing.T, at string) (port string) {
 
 // TestCoturnsClient has coturn's turnutils_uclient use the relay peer in all the ways it knows.
 func TestCoturnsClient(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	phonetest.Need(t, "turnutils_uclient")
 	w := newWorld(t, nil)
 	peer, peer6 := startPeer(t, "127.0.0.1"), startPeer(t, "::1")

@@ -138,6 +138,7 @@ func groups(a netip.AddrPort) string { return fmt.Sprint(a.Port() % 1000) }
 // TestVerified: an address behind a NAT, or what looks like one, is advertised when two members in different networks have
 // reached it. The addresses here are on loopback, which Forbidden would refuse, so the check is asked directly.
 func TestVerified(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		members  int
 		group    func(netip.AddrPort) string
@@ -248,7 +249,7 @@ func TestHowAddressesAreJudged(t *testing.T) {
 	if private.good != "" || !strings.Contains(private.trouble, "private") {
 		t.Errorf("a private one: %+v", private)
 	}
-	if nat.good != "" || !strings.Contains(nat.trouble, "no member is there") || nat.next != now.Add(recheckMin) {
+	if nat.good != "" || !strings.Contains(nat.trouble, "no member is there") || nat.next != now.Add(awaitMembers) {
 		t.Errorf("one behind a NAT: %+v", nat)
 	}
 	if got := r.services(); len(got) != 1 || got[0] != "turn:198.20.0.1:3478?transport=udp" {

@@ -40,7 +40,11 @@ const (
 	recheck    = 30 * time.Minute
 	recheckMin = 10 * time.Second
 	recheckMax = 10 * time.Minute
+	// awaitMembers is how soon one looks again whether somebody is there to be asked.
+	awaitMembers = 2 * time.Second
 )
+
+var errNobody = errors.New("no member is there who could try it")
 
 // Service is a socket for clients as others know it.
 type Service struct {
@@ -202,7 +206,7 @@ func (r *role) askOthers(ctx context.Context, list []*reach, now time.Time) {
 		case tried == 0 && last != nil:
 			err = fmt.Errorf("no member could be asked to try it: %w", last)
 		case tried == 0:
-			err = errors.New("no member is there who could try it")
+			err = errNobody
 		}
 		r.settle(v, now, byMembers, found[i].nodes, err)
 	}
