@@ -3,28 +3,27 @@
 //
 // # Shape
 //
-//	Manager                    one for a node: ports, certificate, gathered candidates, all calls
-//	  Session                  one for each branch of an INVITE, and for the dialog that comes of it
-//	    Stream                 one for each m-line that is carried
-//	      near leg             towards the phone: RTP and RTCP on a pair of ports of the pool (phone.go)
-//	      far leg              towards the other node or the outside: ICE, or plain UDP through a relay (ice.go, raw.go)
+//	Manager                    one for a node: ports, gathered candidates, all calls, time (manager.go)
+//	  session                  one for each branch of an INVITE, and for the dialog that comes of it (session.go)
+//	    near leg               towards the phone, for each m-line: RTP and RTCP on a pair of ports of the pool (phone.go)
+//	  trunk                    the far side of one or more sessions: a far node that rings several phones has one agent (trunk.go)
+//	    far leg                towards the other node or the outside, for each m-line (far.go)
+//	      generation           ICE: sockets, allocations and an agent of pion/ice, until the next restart (generation.go)
+//	      rawEnd               or plain UDP through a relay or a public address, where the outside knows no ICE (raw.go)
 //
-// What one leg takes in, the other sends out, in the goroutine that read it (pump.go):
+// What one leg takes in, the other sends out, in the goroutine that read it (leg.go):
 //
 //	phone ── RTP, SRTP ──> near leg ── clear ──> far leg ── SRTP ──> host, reflexive or relayed path ──> far node
 //
 // # Descriptions
 //
 // Package sdp reads and writes descriptions of sessions. negotiate.go knows which body of a dialog is an offer and which an
-// answer, and writes the body for the other side from two things: the description that came, and what the legs say about
-// themselves. A leg has two methods for that: Local gives the transport that the description towards its side announces,
-// SetRemote takes the transport that the description from its side brought:
+// answer, and writes the body for the other side out of what the legs say about themselves (local). passage.go is where the
+// two meet: the proxy opens an Exchange for each request that may carry a description, gives it the bodies it sees, and
+// sends on what it gets back. When an answer has passed, session.apply sets both legs to what was agreed (configure): where
+// packets come from and go to, with which keys.
 //
-//	from the phone:  near.SetRemote(m.Transport());  m.SetTransport(far.Local())   and on to the far side
-//	from afar:       far.SetRemote(m.Transport());   m.SetTransport(near.Local())  and on to the phone
-//
-// exchange.go is where the two meet: the proxy opens an Exchange for each transaction that may carry a description, gives
-// it the bodies it sees, and sends on what it gets back.
+// A phone that does ICE and encrypts by itself is left alone: its descriptions pass as they are.
 //
 // # What is promised
 //
@@ -42,13 +41,17 @@
 //
 // # ICE
 //
-// A generation (generation.go) is one gathered set of sockets and allocations for one stream with an agent of pion/ice
-// above it. The agent sees STUN only. The sockets are ours and are handed to it as its two muxes (agentmux.go); what is no STUN
-// never enters the agent but goes straight from the socket to the pump, and what is sent goes straight to the selected
-// pair. Gathering is ours too, because an agent of pion/ice can neither be handed an allocation nor lend one for plain RTP;
-// gathered sets are made before they are needed (gather.go). Our allocations enter the agent as its "server reflexive" candidates; its own
-// reflexive ones are never paired (RFC 8445 §6.1.2.4 has them replaced by their base), so the place is free, and
-// the order of preference stays right: hosts before relays.
+// A bundle (gather.go) is what is gathered for one stream before its description can be written: a socket at each address of
+// this machine, allocations at up to three relay peers, and the reflexive addresses of the sockets. A few are kept ready
+// (warm.go), so that an INVITE need not wait. When the far side is known, an agent of pion/ice goes on top.
+//
+// The agent sees STUN only. The sockets are ours and are handed to it as its two muxes (agentmux.go); what is no STUN never
+// enters the agent but goes from the socket to the far leg, and what is sent goes straight to the selected pair. That saves
+// a copy, a queue and a goroutine for each packet. Gathering is ours because an agent can neither be handed an allocation nor lend
+// one for plain RTP. Our allocations enter the agent as its server-reflexive candidates: its real reflexive ones are never
+// paired (RFC 8445 §6.1.2.4 has them replaced by their base), so that place is free, and hosts are preferred to relays as
+// they should be. A TURN server in this process, reached through a pipe, would have given them their right name, at
+// the price of two more goroutines and an encapsulation for each packet.
 //
 // # Repair
 //
@@ -56,12 +59,15 @@
 // description exchanged with the far node over a stream of the overlay (Peers), not in the dialog of the phones. DTLS, SRTP
 // and the counters live in the leg and go on; the old generation keeps working, if it can, until the new one has a pair.
 //
+// The side that offers a restart controls it. When both begin at once, the one goes on that offered first in the call. A restart
+// between a phone that does ICE itself and this node is one by re-INVITE, which is answered as any other. With the outside
+// there is no repair but the phones' own.
+//
 // # Goroutines
 //
-// A session has one for each socket that is read (near leg: one or two for a stream; far leg: one for each host address and
-// allocation, inside pion's agent) and pion's own five for an agent and two for a DTLS association.
-//
-// The Manager has one for time and one for gathering. Close waits for all of them.
+// A call with one stream and one host candidate has ten: two that read the phone's ports, one that reads the candidate, two of
+// the agent's, five of the DTLS association's. Each further address or allocation adds one. The Manager has one for time,
+// and one for each gathering under way. Close waits for all of them.
 //
 // # What it never does
 //
