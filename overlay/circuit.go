@@ -56,11 +56,10 @@ type circuits struct {
 	o    *Peer
 	wake chan struct{}
 
-	mu      sync.Mutex             // guards all below
-	held    map[NodeID]reservation // where this node can be reached through others
-	refused map[NodeID]refusal     // nodes that would not
-
-	searched time.Time // when strangers last searched; keep's own
+	mu       sync.Mutex             // guards all below
+	held     map[NodeID]reservation // where this node can be reached through others
+	refused  map[NodeID]refusal     // nodes that would not
+	searched time.Time              // when strangers last searched
 
 	serving *relay.Relay // nil: this node has no public address
 	stop    func()
@@ -139,6 +138,9 @@ func (c *circuits) gone(n NodeID) {
 	c.mu.Lock()
 	_, held := c.held[n]
 	delete(c.held, n)
+	if held {
+		c.searched = time.Time{}
+	}
 	c.mu.Unlock()
 	if held {
 		c.o.host.ConnManager().Unprotect(n, "circuit")
@@ -220,10 +222,15 @@ func (c *circuits) passed(n NodeID) bool {
 
 // strangers searches the overlay for nodes with a public address, somewhere at random, now and then.
 func (c *circuits) strangers() (out []NodeID) {
-	if now := c.o.now(); now.Before(c.searched.Add(lookForCircuits)) {
-		return nil
-	} else {
+	now := c.o.now()
+	c.mu.Lock()
+	early := now.Before(c.searched.Add(lookForCircuits))
+	if !early {
 		c.searched = now
+	}
+	c.mu.Unlock()
+	if early {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(c.o.ctx, c.o.timing.Walk)
 	defer cancel()
@@ -281,7 +288,7 @@ func (c *circuits) ask(n NodeID) bool {
 	if err == nil {
 		for _, a := range res.Addrs {
 			if len(addrs) < maxCircuitAddrs && len(a.Bytes()) < maxAddr-8 && o.public(a) {
-				if _, err := a.ValueForProtocol(multiaddr.P_CIRCUIT); err != nil {
+				if !overOther(a) {
 					a = a.Encapsulate(circuitPart)
 				}
 				addrs = append(addrs, a.String())
@@ -310,6 +317,12 @@ func (c *circuits) ask(n NodeID) bool {
 	return true
 }
 
+// overOther says that an address leads through another node.
+func overOther(a multiaddr.Multiaddr) bool {
+	_, err := a.ValueForProtocol(multiaddr.P_CIRCUIT)
+	return err == nil
+}
+
 var circuitPart = multiaddr.StringCast("/p2p-circuit")
 
 // circuitMembers lets nodes of this overlay use circuits, which is seen from what they speak: that protocol's name holds the
@@ -329,6 +342,11 @@ func (m circuitMembers) AllowConnect(from NodeID, _ multiaddr.Multiaddr, to Node
 func (m circuitMembers) speaks(n NodeID) bool {
 	p, err := m.o.host.Peerstore().SupportsProtocols(n, m.o.protocol(ServiceSIP))
 	return err == nil && len(p) > 0
+}
+
+// direct keeps a stream, or a connection, from going through another node.
+func direct(ctx context.Context) context.Context {
+	return network.WithForceDirectDial(ctx, "the DHT does without circuits")
 }
 
 // overCircuit lets a stream, or the connection for it, go through another node.

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -40,6 +41,9 @@ type HostConfig struct {
 	Timing Timing
 	// Dial replaces the way TCP connections are made, nil for the usual one. Benchmarks put distance in here.
 	Dial tcp.DialerForAddr
+	// Through gives addresses at which the node can be reached through others, to be told to those that it is connected with; nil:
+	// there are none.
+	Through func() []multiaddr.Multiaddr
 }
 
 // NewHost makes the libp2p host of a node: TCP with Noise, and QUIC.
@@ -87,7 +91,12 @@ func NewHost(c HostConfig) (host.Host, error) {
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ConnectionManager(cm),
 		libp2p.ResourceManager(rm),
-		libp2p.AddrsFactory(advertised),
+		libp2p.AddrsFactory(func(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+			if addrs = advertised(addrs); c.Through != nil {
+				addrs = append(slices.Clip(addrs), c.Through()...)
+			}
+			return addrs
+		}),
 		libp2p.SwarmOpts(swarm.WithDialTimeout(t.Dial), swarm.WithDialTimeoutLocal(t.Dial)),
 		libp2p.EnableRelay(), // to reach nodes behind NATs through others, see circuit.go
 		libp2p.DisableMetrics(),

@@ -281,7 +281,7 @@ func (o *Peer) forgiveDial(n NodeID) {
 
 // meet connects to a node and puts it into the routing table if it answers.
 func (o *Peer) meet(ctx context.Context, ai peer.AddrInfo) error {
-	if err := o.host.Connect(ctx, ai); err != nil {
+	if err := o.host.Connect(direct(ctx), ai); err != nil {
 		return err
 	}
 	if o.dht.RoutingTable().Find(ai.ID) != "" {

@@ -70,7 +70,7 @@ type Peer struct {
 	regs      *Registrations
 	join      *joiner
 	upkeep    *upkeep
-	circuits  *circuits // nil with a host that somebody else has made
+	circuits  atomic.Pointer[circuits] // nil with a host that somebody else has made
 	public    func(multiaddr.Multiaddr) bool
 	up        atomic.Bool // upkeep is set
 	suspects  suspects
@@ -116,7 +116,7 @@ func Start(c Config) (_ *Peer, err error) {
 		}
 	}()
 	if o.host == nil {
-		if o.host, err = NewHost(HostConfig{Key: c.Key, Listen: c.Listen, Timing: o.timing}); err != nil {
+		if o.host, err = NewHost(HostConfig{Key: c.Key, Listen: c.Listen, Timing: o.timing, Through: o.through}); err != nil {
 			return nil, err
 		}
 	}
@@ -135,10 +135,12 @@ func Start(c Config) (_ *Peer, err error) {
 	o.upkeep = newUpkeep(o)
 	o.up.Store(true)
 	if c.Host == nil || c.Public != nil {
-		if o.circuits, err = newCircuits(o); err != nil {
+		w, err := newCircuits(o)
+		if err != nil {
 			return nil, fmt.Errorf("serving nodes behind NATs: %w", err)
 		}
-		o.start(o.circuits.keep)
+		o.circuits.Store(w)
+		o.start(w.keep)
 	}
 	o.start(o.join.run)
 	o.start(o.upkeep.run)
@@ -228,8 +230,8 @@ func (o *Peer) Close() error {
 	if o.join != nil {
 		errs = append(errs, o.join.close())
 	}
-	if o.circuits != nil {
-		errs = append(errs, o.circuits.close())
+	if w := o.circuits.Load(); w != nil {
+		errs = append(errs, w.close())
 	}
 	o.wg.Wait()
 	if o.dht != nil {
@@ -269,16 +271,26 @@ func (o *Peer) Registrations() *Registrations { return o.regs }
 // Through gives the multiaddrs at which a node behind a NAT can be reached through others. behind says that it is behind one: it has
 // no public address, and others have.
 func (o *Peer) Through() (ways []string, behind bool) {
-	if o.circuits == nil || !o.hidden() {
+	if o.circuits.Load() == nil || !o.hidden() {
 		return nil, false
 	}
-	return o.circuits.addrs(), slices.ContainsFunc(o.host.Network().Conns(), func(c network.Conn) bool { return o.public(c.RemoteMultiaddr()) })
+	return o.circuits.Load().addrs(), slices.ContainsFunc(o.host.Network().Conns(), func(c network.Conn) bool { return o.public(c.RemoteMultiaddr()) })
+}
+
+// through gives the same for those that this node is connected with.
+func (o *Peer) through() (out []multiaddr.Multiaddr) {
+	for _, s := range o.circuits.Load().addrs() {
+		if a, err := multiaddr.NewMultiaddr(s); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Addrs gives the multiaddrs at which the node can be reached, each with /p2p/<node>, as bootstrap addresses are written.
 func (o *Peer) Addrs() []string {
 	var out []string
-	for _, a := range o.host.Addrs() {
+	for _, a := range slices.DeleteFunc(o.host.Addrs(), overOther) {
 		out = append(out, a.String()+"/p2p/"+o.host.ID().String())
 	}
 	return out
@@ -301,8 +313,8 @@ func (o *Peer) ListenPorts() (out []uint16) {
 // publicAddrs gives the node's addresses as they go into its records.
 func (o *Peer) publicAddrs() []string {
 	var out []string
-	ways := o.circuits.addrs()
-	own := boundAddrs(o.host.Addrs())
+	ways := o.circuits.Load().addrs()
+	own := slices.DeleteFunc(o.host.Addrs(), overOther)
 	for _, a := range own[:max(0, min(len(own), maxAddrs-len(ways)))] {
 		out = append(out, a.String())
 	}

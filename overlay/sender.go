@@ -100,7 +100,7 @@ func (s *sender) exchange(ctx context.Context, p NodeID, m *pb.Message, wait boo
 	if s.host.Network().Connectedness(p) != network.Connected {
 		tallyOf(ctx).dial()
 	}
-	st, err := s.host.NewStream(ctx, p, s.protos...)
+	st, err := s.host.NewStream(direct(ctx), p, s.protos...)
 	if err != nil {
 		return nil, err
 	}

@@ -3,15 +3,19 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"p2psip/overlay"
+	"p2psip/overlay/datadir"
 	"p2psip/relaypeer"
 	"p2psip/relaypeer/credential"
 	"p2psip/relaypeer/datapath"
@@ -19,6 +23,9 @@ import (
 
 // usageFile remembers what was relayed this month.
 const usageFile = "relay-usage.json"
+
+// relayCertFile keeps the certificate of a relay peer that was given none, and its key.
+const relayCertFile = "relay.pem"
 
 // RelayRole makes a node carry media for the other members of the overlay (draft §3.2). The node's credential has to permit it.
 type RelayRole struct {
@@ -105,12 +112,35 @@ func RelayTLS(certFile, keyFile string, c Config) (*tls.Config, error) {
 	if certFile != "" || keyFile != "" {
 		cert, err = tls.LoadX509KeyPair(certFile, keyFile)
 	} else {
-		cert, err = relaypeer.SelfSigned(nil, c.now())
+		cert, err = keptCertificate(c.DataDir, c.now())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the relay peer's certificate: %w", err)
 	}
 	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// keptCertificate gives the certificate that was made on the fly for this data directory, a new one when it is about to end. Members
+// know a relay peer by its key for as long as their credentials last, beyond its restart.
+func keptCertificate(dir string, now time.Time) (tls.Certificate, error) {
+	if dir == "" {
+		return relaypeer.SelfSigned(nil, now)
+	}
+	path := filepath.Join(dir, relayCertFile)
+	if cert, err := tls.LoadX509KeyPair(path, path); err == nil && cert.Leaf != nil && now.Add(30*24*time.Hour).Before(cert.Leaf.NotAfter) {
+		return cert, nil
+	}
+	cert, err := relaypeer.SelfSigned(nil, now)
+	if err != nil {
+		return cert, err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return cert, err
+	}
+	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
+	b = append(b, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	return cert, datadir.WriteFile(path, b, 0o600)
 }
 
 // startRelayPeer opens the doors of the role, if the node has it, and has the node try the addresses of others that do.
