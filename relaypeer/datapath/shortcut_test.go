@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pion/stun"
+	"github.com/pion/turn/v2"
 )
 
 // clock is a clock that a test sets.
@@ -442,4 +443,36 @@ func TestBatches(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	t.Logf("%d packets in %d rounds", st.Short, st.Rounds)
+}
+
+// TestTwoLoopsShareAPort has clients served by two loops, each with its own thread.
+func TestTwoLoopsShareAPort(t *testing.T) {
+	first := newWorld(t, LoopOptions{}, Options{ReusePort: true}, nil)
+	second, err := NewLoop(LoopOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { second.Close() })
+	front, err := second.Listen("udp4", first.front.LocalAddr().String(), Options{ReusePort: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := turn.NewServer(turn.ServerConfig{Realm: "test", AuthHandler: auth, LoggerFactory: silent(), PacketConnConfigs: []turn.PacketConnConfig{{
+		PacketConn: front, RelayAddressGenerator: &Generator{Loop: second, Front: front, Relay4: RelayAddress{localhost, localhost}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	peer := udp(t)
+	for i := 0; first.loop.Stats().Short == 0 || second.Stats().Short == 0; i++ {
+		if i == 100 {
+			t.Fatalf("of 100 clients the first loop served %d, the second %d", first.loop.Stats().Allocations, second.Stats().Allocations)
+		}
+		s := first.script(t)
+		s.mustBind(0x4000, addrPort(peer.LocalAddr()))
+		s.send(channelMessage(0x4000, "hello"))
+		expect(t, peer, "hello")
+		s.fence()
+	}
 }
