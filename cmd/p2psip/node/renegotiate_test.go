@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -162,5 +164,98 @@ func TestRenegotiate(t *testing.T) {
 	there.Close()
 	if _, err := asking.Renegotiate(ctx, there.ID(), "known", []byte("offer")); err == nil || dropped != 1 {
 		t.Errorf("after its end: %v, %d given up", err, dropped)
+	}
+}
+
+// bridge carries connections to an address until it is frozen: then they stay open, and nothing comes out of them.
+type bridge struct {
+	net.Listener
+	frozen atomic.Bool
+	wg     sync.WaitGroup
+}
+
+func newBridge(t *testing.T, to string) *bridge {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bridge{Listener: ln}
+	var mu sync.Mutex
+	var open []net.Conn
+	carry := func(from, to net.Conn) {
+		buf := make([]byte, 1<<16)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				to.Close()
+				return
+			}
+			if !b.frozen.Load() {
+				_, _ = to.Write(buf[:n])
+			}
+		}
+	}
+	b.wg.Go(func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil || b.frozen.Load() {
+				in.Close()
+				if err == nil {
+					out.Close()
+				}
+				continue
+			}
+			mu.Lock()
+			open = append(open, in, out)
+			mu.Unlock()
+			b.wg.Go(func() { carry(in, out) })
+			b.wg.Go(func() { carry(out, in) })
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		b.wg.Wait()
+	})
+	return b
+}
+
+// TestRenegotiateOverADeadConnection has the connection between two nodes lead nowhere without a word, as after one of them has
+// changed networks. The question reaches the other node over a new one, soon enough to bring sound back within 3 s.
+func TestRenegotiateOverADeadConnection(t *testing.T) {
+	u := newUniverse(t)
+	with := func(user string) Config {
+		c := u.config(u.home(user))
+		c.Media = &MediaConfig{PortMin: 21700, PortMax: 21799}
+		return c
+	}
+	there := u.start(with("bob"))
+	addr, id, _ := strings.Cut(there.Addrs()[0], "/p2p/")
+	b := newBridge(t, "127.0.0.1:"+addr[strings.LastIndex(addr, "/")+1:])
+	c := with("alice")
+	_, port, _ := net.SplitHostPort(b.Addr().String())
+	c.Bootstrap = []string{"/ip4/127.0.0.1/tcp/" + port + "/p2p/" + id}
+	here := u.start(c)
+	ctx := testContext(t)
+	if _, err := here.mediaStreams.Renegotiate(ctx, there.ID(), "unknown", []byte("offer")); !errors.Is(err, errMediaRefused) {
+		t.Fatalf("while all is well: %v", err)
+	}
+	b.frozen.Store(true)
+	began := time.Now()
+	_, err := here.mediaStreams.Renegotiate(ctx, there.ID(), "unknown", []byte("offer"))
+	if took := time.Since(began); !errors.Is(err, errMediaRefused) || took < mediaGreeting || took > 2500*time.Millisecond {
+		t.Errorf("over a dead connection: %v after %v", err, took)
+	}
+	began = time.Now()
+	if _, err = here.mediaStreams.Renegotiate(ctx, there.ID(), "unknown", []byte("offer")); !errors.Is(err, errMediaRefused) || time.Since(began) > mediaGreeting {
+		t.Errorf("over the new one: %v after %v", err, time.Since(began))
 	}
 }
