@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"p2psip/cmd/p2psip/node"
+	"p2psip/interwork/phone"
 	"p2psip/interwork/phone/audio"
 	"p2psip/interwork/phonetest"
 )
@@ -66,6 +69,7 @@ func TestCallPeers(t *testing.T) {
 	t.Run("baresip", f.callBaresip)
 	t.Run("SIPp", f.callSIPp)
 	t.Run("echo", f.baresipCallsEcho)
+	t.Run("silence", f.callSilence)
 }
 
 func (f *fleet) callBaresip(t *testing.T) {
@@ -146,6 +150,24 @@ func (f *fleet) callSIPp(t *testing.T) {
 	}
 	must(t, "SIPp is cancelled", run.Wait(callContext(t)))
 	must(t, "unregister", s.Unregister(callContext(t)))
+}
+
+// callSilence calls a phone that answers and sends nothing.
+func (f *fleet) callSilence(t *testing.T) {
+	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	must(t, "listen", err)
+	mute, err := phone.New(phone.Config{
+		AOR: "sip:user1@" + fleetOverlay, Outbound: f.nodes[1].sip, Local: pc, Silent: true, Incoming: phone.AnswerAfter(0), Logger: slog.New(slog.DiscardHandler),
+	})
+	must(t, "start the phone", err)
+	defer mute.Close()
+	_, err = mute.Register(callContext(t), time.Hour)
+	must(t, "register", err)
+	r, code := f.startCall(t, "user1", "--for", "1s").wait()
+	if code != exitNoMedia || r.Outcome != outcomeNoMedia || r.Sent < 20 || r.Received != 0 || r.MOS != 0 || r.Error == "" {
+		t.Errorf("exit code %d, %+v", code, r)
+	}
+	must(t, "unregister", mute.Unregister(callContext(t)))
 }
 
 func (f *fleet) baresipCallsEcho(t *testing.T) {

@@ -111,6 +111,9 @@ func (p *program) registerEcho(c *cli.Context, h *handset, log *slog.Logger, cha
 		closing := ph.Close()
 		var status *phone.StatusError
 		if !errors.As(err, &status) {
+			if c.Context.Err() == nil {
+				err = fmt.Errorf("%w: nothing answers at %s (%v)", errSilent, h.node, err)
+			}
 			return nil, errors.Join(err, closing)
 		}
 		switch {
