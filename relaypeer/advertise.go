@@ -32,12 +32,13 @@ type role struct {
 	once sync.Once
 	err  error // of closing, written in once
 
-	mu        sync.Mutex // guards all below
-	reaches   []*reach
-	offering  *overlay.Offering
-	offerErr  error
-	over      bool
-	answering sync.WaitGroup // Add only with mu held and over false
+	mu         sync.Mutex // guards all below
+	reaches    []*reach
+	offering   *overlay.Offering
+	offerErr   error
+	advertised []string // services of offering
+	over       bool
+	answering  sync.WaitGroup // Add only with mu held and over false
 }
 
 // Join has the members of an overlay served: who asks over a stream gets a credential, and the relay peer is advertised under
@@ -76,7 +77,11 @@ func (r *role) keep() {
 		now := r.s.now()
 		r.verify(r.ctx, now)
 		r.publish()
-		t := time.NewTimer(max(r.nextDue().Sub(r.s.now()), time.Second))
+		wait := max(r.nextDue().Sub(r.s.now()), time.Second)
+		if r.refused() {
+			wait = min(wait, recheckMin)
+		}
+		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
 		case <-r.ctx.Done():
@@ -170,7 +175,7 @@ func (r *role) publish() {
 		}
 		r.mu.Lock()
 		if err == nil {
-			r.offering = o
+			r.offering, r.advertised = o, services
 		} else if r.offerErr == nil {
 			r.s.log.Warn("the relay peer is not advertised", "error", err)
 		}
@@ -178,7 +183,22 @@ func (r *role) publish() {
 		r.mu.Unlock()
 	case len(services) == 0 && o != nil:
 		_ = r.withdraw() // what could not be told runs out by itself
+	case o != nil:
+		r.mu.Lock()
+		changed := !slices.Equal(r.advertised, services)
+		r.advertised = services
+		r.mu.Unlock()
+		if changed {
+			o.Update()
+		}
 	}
+}
+
+// refused says that there is something to advertise and the overlay has refused it.
+func (r *role) refused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.offering == nil && r.offerErr != nil
 }
 
 func (r *role) withdraw() error {

@@ -361,3 +361,48 @@ func TestBindingIsSeen(t *testing.T) {
 		}
 	}
 }
+
+// TestAdvertisementFollows: what is advertised is what can be reached, and nothing when nothing can.
+func TestAdvertisementFollows(t *testing.T) {
+	u := universe(t, 2)
+	u.Peers[1].SetFinding(overlay.FindNaive)
+	w := newWorld(t, func(c *Config) { c.Logger = slog.New(slog.DiscardHandler) })
+	w.peers.setOwn([]netip.Prefix{netip.MustParsePrefix("198.20.0.1/24")})
+	udp, tcp := netip.MustParseAddrPort("198.20.0.1:3478"), netip.MustParseAddrPort("198.20.0.1:3479")
+	real := map[string]netip.AddrPort{udp.String(): w.udp}
+	r := &role{s: w.Server, overlay: u.Peers[0], group: networkGroup, dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		at, ok := real[addr]
+		if !ok {
+			return nil, errors.New("no way")
+		}
+		return new(net.Dialer).DialContext(ctx, network, at.String())
+	}}
+	r.ctx, r.stop = context.WithCancel(t.Context())
+	defer r.stop()
+	r.reaches = []*reach{{Service: Service{Transport: UDP, Public: udp}, pause: recheckMin}, {Service: Service{Transport: TCP, Public: tcp}, pause: recheckMin}}
+	now := time.Now()
+	look := func(later time.Duration, want ...string) {
+		t.Helper()
+		now = now.Add(later)
+		r.verify(r.ctx, now)
+		r.publish()
+		eventually(t, fmt.Sprintf("%d services are advertised", len(want)), func() bool {
+			found, err := u.Peers[1].Find(t.Context(), overlay.RoleRelay, 1)
+			if len(want) == 0 {
+				return errors.Is(err, overlay.ErrNoRole)
+			}
+			return err == nil && len(found) == 1 && fmt.Sprint(found[0].Services) == fmt.Sprint(want)
+		})
+	}
+	look(0, "turn:198.20.0.1:3478?transport=udp")
+	real[tcp.String()] = w.tcp
+	look(recheckMin, "turn:198.20.0.1:3478?transport=udp", "turn:198.20.0.1:3479?transport=tcp")
+	clear(real)
+	look(recheck, "turn:198.20.0.1:3478?transport=udp", "turn:198.20.0.1:3479?transport=tcp") // a second chance
+	look(recheck)
+	real[udp.String()] = w.udp
+	look(recheck, "turn:198.20.0.1:3478?transport=udp")
+	if err := r.withdraw(); err != nil {
+		t.Error(err)
+	}
+}
