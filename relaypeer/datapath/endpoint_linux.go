@@ -22,9 +22,8 @@ type endpoint struct {
 	at netip.AddrPort
 	q  *queue
 
-	slot int // in e.slots; guarded by e.mu
-	gen  uint32
-	open bool
+	slot int  // in e.slots; guarded by e.mu
+	open bool // likewise
 
 	mu sync.RWMutex // held for reading while the socket is written to outside the loop, for writing to close it
 	fd int          // -1 when closed; read with mu, or in the loop with e.mu while open

@@ -43,7 +43,6 @@ type engine struct {
 	mu      sync.Mutex // guards what follows, all channels and clients, and the rights to use sockets in the loop
 	stopped bool
 	slots   []*endpoint
-	gens    []uint32
 	free    []int
 
 	// The loop's own.
@@ -146,11 +145,11 @@ func (e *engine) watch(p *endpoint) error {
 		p.slot, e.free = e.free[n-1], e.free[:n-1]
 	} else {
 		p.slot = len(e.slots)
-		e.slots, e.gens = append(e.slots, nil), append(e.gens, 0)
+		e.slots = append(e.slots, nil)
 	}
-	p.gen, p.open = e.gens[p.slot], true
+	p.open = true
 	e.slots[p.slot] = p
-	if err := unix.EpollCtl(e.w.set, unix.EPOLL_CTL_ADD, p.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(p.slot), Pad: int32(p.gen)}); err != nil {
+	if err := unix.EpollCtl(e.w.set, unix.EPOLL_CTL_ADD, p.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(p.slot)}); err != nil {
 		e.forget(p)
 		return os.NewSyscallError("epoll_ctl", err)
 	}
@@ -164,7 +163,6 @@ func (e *engine) forget(p *endpoint) {
 	}
 	p.open = false
 	e.slots[p.slot] = nil
-	e.gens[p.slot]++ // events that are already told are for another
 	e.free = append(e.free, p.slot)
 	if r := p.relay; r != nil {
 		if r.via != nil && r.client.size != 0 && r.via.clients[r.key] == r {
@@ -248,9 +246,8 @@ func (e *engine) serve(events []unix.EpollEvent) (moved int, more bool) {
 	e.round++
 	now := e.time(e.now())
 	for i := range events {
-		slot, gen := int(events[i].Fd), uint32(events[i].Pad)
-		p := e.slots[slot]
-		if p == nil || p.gen != gen {
+		p := e.slots[events[i].Fd]
+		if p == nil { // closed meanwhile; if the slot is another's by now, that is looked at in vain
 			continue
 		}
 		n, m := 0, false

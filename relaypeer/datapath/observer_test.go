@@ -86,8 +86,8 @@ func TestOnlyTheAnswerToTheCurrentRequestBinds(t *testing.T) {
 		}, 0},
 		{"a success for somebody else", func(o *observer) {
 			m := bindRequest(0x4000, forbidden)
-			o.deliver(m.Raw, client1)
-			o.sent(success(m, stun.MethodChannelBind), client2)
+			o.deliver(m.Raw, client2)
+			o.sent(success(m, stun.MethodChannelBind), client1)
 		}, 0},
 		{"of somebody else's request", func(o *observer) {
 			m := bindRequest(0x4000, forbidden)
