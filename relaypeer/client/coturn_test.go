@@ -249,9 +249,12 @@ func TestCoturnLongTermCredential(t *testing.T) {
 	g.Password = "a guess"
 	w = newWorld(t)
 	node := w.relay(g)
-	_, err := w.pool().Allocate(t.Context(), 1)
-	if codeOf(err) != codeUnauthorized {
+	p := w.pool()
+	if _, err := p.Allocate(t.Context(), 1); codeOf(err) != codeUnauthorized {
 		t.Errorf("with a wrong password: %v", err)
+	}
+	if s := p.Status(); !s[0].Credential.IsZero() {
+		t.Error("the credential is kept")
 	}
 	if w.asked != 2 {
 		t.Errorf("a credential was asked for %d times; once more after the refusal was expected", w.asked)

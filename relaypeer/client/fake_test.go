@@ -29,6 +29,7 @@ type fakeRelay struct {
 	requests map[stun.Method]int                     // taken
 	in, out  int                                     // octets on the wire, headers of IPv4 and UDP included
 	alloc    map[*fakeConn]bool                      // allocations there are
+	made     int                                     // of those, ever
 	dials    int
 	data     []string // received in Send indications and over channels
 }
@@ -114,7 +115,12 @@ func (c *fakeConn) Write(b []byte) (int, error) {
 }
 
 func (c *fakeConn) Close() error {
-	c.once.Do(func() { close(c.gone) })
+	c.once.Do(func() {
+		close(c.gone)
+		if c.network == "tcp" { // which ends its allocation
+			c.relay.do(func() { delete(c.relay.alloc, c) })
+		}
+	})
 	return nil
 }
 
@@ -221,6 +227,9 @@ func (r *fakeRelay) take(c *fakeConn, b []byte) {
 	}
 	switch m.Type.Method {
 	case stun.MethodAllocate:
+		if !r.alloc[c] { // and not the same request again
+			r.made++
+		}
 		r.alloc[c] = true
 		c.success(m, xor{attrRelayedAddress, netip.AddrPortFrom(r.addr.Addr(), c.local.Port())}, mapped, lifetimeOf(r.lifetime))
 	case stun.MethodRefresh:

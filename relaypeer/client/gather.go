@@ -104,10 +104,10 @@ func (g *gathering) run() ([]*Allocation, error) {
 			if len(g.got) > 0 {
 				return g.got, nil
 			}
-			p.mu.Lock()
-			err := p.findErr
-			p.mu.Unlock()
-			return nil, noRelay(errors.Join(append(g.errs, err)...))
+			if len(g.errs) == 0 {
+				g.errs = p.troubles()
+			}
+			return nil, noRelay(errors.Join(g.errs...))
 		}
 		if waitFind && (next == 0 || next > strangerTime) {
 			next = strangerTime

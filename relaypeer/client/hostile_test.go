@@ -345,3 +345,46 @@ func TestHostileCredentials(t *testing.T) {
 		})
 	}
 }
+
+// Only who was asked is believed about the reflexive address.
+func TestHostileReflexive(t *testing.T) {
+	listen := func() net.PacketConn {
+		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	server, stranger, conn := listen(), listen(), listen()
+	done := make(chan struct{})
+	defer func() { <-done }()
+	go func() {
+		defer close(done)
+		b := make([]byte, 1500)
+		n, from, err := server.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		m := &stun.Message{Raw: b[:n]}
+		_ = m.Decode()
+		answer := func(c net.PacketConn, id transactionID, at string) {
+			r, _ := stun.Build(stun.NewTransactionIDSetter(id), stun.BindingSuccess, xor{stun.AttrXORMappedAddress, netip.MustParseAddrPort(at)})
+			_, _ = c.WriteTo(r.Raw, from)
+		}
+		answer(stranger, m.TransactionID, "192.0.2.66:1")
+		answer(server, transactionID{1}, "192.0.2.66:2")
+		answer(server, m.TransactionID, "192.0.2.66:0")
+		_, _ = server.WriteTo([]byte("noise"), from)
+		answer(server, m.TransactionID, "192.0.2.7:4000")
+	}()
+	got, err := reflexive(t.Context(), conn, []netip.AddrPort{netip.MustParseAddrPort(server.LocalAddr().String())})
+	if err != nil || got.String() != "192.0.2.7:4000" {
+		t.Errorf("got %s, %v", got, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if got, err := reflexive(ctx, conn, []netip.AddrPort{netip.MustParseAddrPort(stranger.LocalAddr().String())}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %s, %v", got, err)
+	}
+}

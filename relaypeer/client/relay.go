@@ -255,6 +255,18 @@ func (p *Pool) failed(node overlay.NodeID, err error) {
 	p.kick()
 }
 
+// troubles tells why nobody can be asked.
+func (p *Pool) troubles() (out []error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for node, r := range p.relays {
+		if r.trouble != nil && len(out) < maxWant {
+			out = append(out, fmt.Errorf("relay peer %s failed lately: %w", node, r.trouble))
+		}
+	}
+	return append(out, p.findErr)
+}
+
 // isLocal says whether the error is about this machine: its network is gone, or it has no sockets left.
 func isLocal(err error) bool {
 	for _, e := range []error{syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.ENETDOWN, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EPERM, context.Canceled, ErrClosed} {
