@@ -235,14 +235,24 @@ func newBranch() string {
 	return fmt.Sprintf("z9hG4bKplain%d", branchNo.n)
 }
 
-// register binds the phone's address, with parameters such as ";+sip.ice".
+// register binds the phone's address, with parameters such as ";+sip.ice". As a phone does, it tries again while the overlay
+// cannot be reached.
 func (p *plainPhone) register(params string) {
 	p.t.Helper()
 	aor := "sip:" + p.user + "@" + testID
-	p.send([]string{"REGISTER sip:" + testID + " SIP/2.0", "Via: SIP/2.0/UDP " + p.sip.LocalAddr().String() + ";rport;branch=" + newBranch(),
-		"From: <" + aor + ">;tag=r", "To: <" + aor + ">", "Call-ID: " + newBranch(), "CSeq: 1 REGISTER", "Contact: " + p.contact() + params,
-		"Max-Forwards: 70", "Expires: 3600"}, "")
-	p.response("REGISTER", 200)
+	for range 10 {
+		p.send([]string{"REGISTER sip:" + testID + " SIP/2.0", "Via: SIP/2.0/UDP " + p.sip.LocalAddr().String() + ";rport;branch=" + newBranch(),
+			"From: <" + aor + ">;tag=r", "To: <" + aor + ">", "Call-ID: " + newBranch(), "CSeq: 1 REGISTER", "Contact: " + p.contact() + params,
+			"Max-Forwards: 70", "Expires: 3600"}, "")
+		res := p.next("200 to REGISTER", func(m sip.Message) bool {
+			res, ok := m.(*sip.Response)
+			return ok && res.StatusCode >= 200 && res.CSeq().MethodName == sip.REGISTER
+		}).(*sip.Response)
+		if res.StatusCode == 200 {
+			return
+		}
+	}
+	p.t.Fatalf("%s cannot register", p.user)
 }
 
 // next waits for the next message that is wanted; others are thrown away.
