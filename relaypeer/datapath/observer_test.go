@@ -126,6 +126,20 @@ func TestOnlyTheAnswerToTheCurrentRequestBinds(t *testing.T) {
 	}
 }
 
+func TestTheResponseSaysWhichAddress(t *testing.T) {
+	o := newObserver(Options{}.withDefaults(), time.Now)
+	m := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest))
+	o.deliver(m.Raw, client1)
+	var s [3]learning
+	for i := range s { // as for a request with EVEN-PORT, if none had been closed
+		o.created(&RelayedConn{loop: &Loop{}, s: &s[i], o: o, announced: netip.AddrPortFrom(relay1.Addr(), relay1.Port()-1+uint16(i)), meter: free{}})
+	}
+	o.sent(stun.MustBuild(stun.NewTransactionIDSetter(m.TransactionID), stun.NewType(stun.MethodAllocate, stun.ClassSuccessResponse), relayedAddress(relay1)).Raw, client1)
+	if s[0].client.IsValid() || s[1].client != client1 || s[2].client.IsValid() {
+		t.Errorf("%v %v %v", s[0].client, s[1].client, s[2].client)
+	}
+}
+
 func TestObserverForgetsWhatIsClosed(t *testing.T) {
 	o, r, l := observed(t)
 	if err := r.Close(); err != nil {

@@ -194,6 +194,34 @@ func TestChannelExpires(t *testing.T) {
 	}
 }
 
+func TestChannelIsRenewedInTime(t *testing.T) {
+	c := &clock{}
+	w := newWorld(t, LoopOptions{Now: c.now}, Options{}, nil)
+	s, peer := w.script(t), udp(t)
+	for range 5 {
+		s.mustBind(0x4000, addrPort(peer.LocalAddr()))
+		c.advance(DefaultChannelLifetime * 3 / 4)
+		if n := s.both(peer, 0x4000, "on and on"); n != 2 {
+			t.Errorf("%d packets took the short cut", n)
+		}
+	}
+}
+
+// TestMoreChannelsThanTheShortCutTakes leaves those beyond to pion.
+func TestMoreChannelsThanTheShortCutTakes(t *testing.T) {
+	w := newWorld(t, LoopOptions{}, Options{}, nil)
+	s := w.script(t)
+	var short uint64
+	for i := range uint16(maxChannels + 6) {
+		peer := udp(t)
+		s.mustBind(0x4000+i, addrPort(peer.LocalAddr()))
+		short += s.both(peer, 0x4000+i, "one of many")
+	}
+	if short != 2*maxChannels {
+		t.Errorf("%d packets took the short cut", short)
+	}
+}
+
 // TestChannelExpiresNotAfterPions lets pion forget a channel, whose lifetime is short here, and looks whether the short cut has.
 func TestChannelExpiresNotAfterPions(t *testing.T) {
 	const lifetime = 300 * time.Millisecond
