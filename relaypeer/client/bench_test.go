@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -71,6 +72,32 @@ func BenchmarkRoundTrip(b *testing.B) {
 		_ = a.SetReadDeadline(time.Now().Add(time.Second))
 		if _, _, err := a.ReadFromAddrPort(q); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkHeld is what an idle allocation costs in memory: the client's side of it, without its socket.
+func BenchmarkHeld(b *testing.B) {
+	r := newFakeRelay(0)
+	w := newWorld(b)
+	w.relay(r.grant())
+	p := w.pool(func(c *Config) { c.Dial, c.MaxAllocations = dialer(r), 1<<20 })
+	one(b, p)
+	const n = 1000
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		held := make([]*Allocation, n)
+		for i := range held {
+			held[i] = one(b, p)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		used := after.HeapAlloc + after.StackInuse - before.HeapAlloc - before.StackInuse
+		b.ReportMetric(float64(used)/n/1024, "KiB/allocation")
+		for _, a := range held {
+			_ = a.Close()
 		}
 	}
 }

@@ -165,7 +165,11 @@ func (g *gathering) start(slow int) chan struct{} {
 	for len(g.got)+len(g.running)-slow < g.want {
 		list := p.choose(g.without, g.groups())
 		if len(list) == 0 {
-			if p.finding == nil && (g.searched || p.now().Sub(p.searched) < searchPause) {
+			none := len(g.got)+len(g.running) == 0
+			switch {
+			case !p.searched.IsZero() && !none: // there are only so many; keep looks for more now and then
+				return nil
+			case p.finding == nil && (g.searched || p.now().Sub(p.searched) < searchPause):
 				return nil
 			}
 			g.searched = true

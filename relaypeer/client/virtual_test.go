@@ -239,6 +239,28 @@ func TestAnotherTakesItsPlace(t *testing.T) {
 	})
 }
 
+// Where there are fewer relay peers than wanted, a call does not wait for the overlay to say so again.
+func TestFewerThanWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFakeRelay(0)
+		w, _ := virtual(t, r)
+		p := w.pool(func(c *Config) { c.Dial = dialer(r) })
+		if err := p.Warm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.do(func() { w.think = time.Minute })
+		time.Sleep(time.Hour)
+		for range 10 {
+			begun := time.Now()
+			list, err := p.Allocate(t.Context(), 3)
+			if d := time.Since(begun); err != nil || len(list) != 1 || d > 0 {
+				t.Errorf("%d allocations after %v, %v", len(list), d, err)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
 // When all are dead, the caller hears of it when the context ends, and the relay peers are left alone for longer each time.
 func TestAllDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -29,7 +29,8 @@ type world struct {
 	failed  map[overlay.NodeID]int
 	finds   int
 	asked   int
-	lasts   bool // advertisements are always new
+	lasts   bool          // advertisements are always new
+	think   time.Duration // what a search takes
 }
 
 func newWorld(t testing.TB) *world {
@@ -63,9 +64,17 @@ func (w *world) relayFunc(grant func() (credential.Grant, error), uris ...string
 }
 
 // Find implements Overlay.
-func (w *world) Find(_ context.Context, r overlay.Role, n int) ([]overlay.Advert, error) {
+func (w *world) Find(ctx context.Context, r overlay.Role, n int) ([]overlay.Advert, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if d := w.think; d > 0 {
+		w.mu.Unlock()
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+		w.mu.Lock()
+	}
 	w.finds++
 	if r != overlay.RoleRelay || len(w.adverts) == 0 {
 		return nil, overlay.ErrNoRole
@@ -77,6 +86,12 @@ func (w *world) Find(_ context.Context, r overlay.Role, n int) ([]overlay.Advert
 		}
 	}
 	return append([]overlay.Advert(nil), w.adverts[:min(n, len(w.adverts))]...), nil
+}
+
+func (w *world) do(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
 }
 
 func (w *world) count(n *int) int {
