@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
@@ -50,7 +51,7 @@ func TestReadme(t *testing.T) {
 	}
 	dir := t.TempDir()
 	ports := map[string]string{}
-	for _, p := range []string{"5061", "5062", "5063", "5070", "5081", "5082", "5083"} {
+	for _, p := range []string{"5061", "5062", "5063", "5064", "5070", "5081", "5082", "5083", "5084", "3478"} {
 		ports[p] = freePort(t)
 	}
 	edit := func(s string) string {
@@ -74,6 +75,8 @@ func TestReadme(t *testing.T) {
 				// This is it. That the continuous integration runs the same is checked below.
 			case strings.HasPrefix(line, "./p2psip node "):
 				readmeNode(t, dir, edit(line))
+			case strings.HasPrefix(line, "./p2psip echo "):
+				readmeEcho(t, dir, line)
 			case strings.HasPrefix(line, "./p2psip status"):
 				readmeCall(t, "127.0.0.1:"+ports["5061"], "127.0.0.1:"+ports["5062"])
 				fallthrough
@@ -134,6 +137,46 @@ func readmeNode(t *testing.T, dir, line string) {
 		if time.Since(start) > 30*time.Second {
 			t.Fatalf("%s: %v\n%s\n%s", line, err, out, log)
 		}
+	}
+}
+
+// readmeEcho runs an echo until the test ends, and waits until its phone is registered.
+func readmeEcho(t *testing.T, dir, line string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	cmd := exec.CommandContext(ctx, "bash", "-c", "exec "+line)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &safeBuffer{}
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		lines := bufio.NewScanner(out)
+		for first := true; lines.Scan(); first = false {
+			if first {
+				close(ready)
+			}
+			fmt.Fprintln(said, lines.Text())
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		_ = cmd.Wait()
+	})
+	select {
+	case <-ready:
+	case <-ended:
+		t.Fatalf("%s ended: %s", line, said)
 	}
 }
 
