@@ -376,6 +376,9 @@ func TestRequestInAnUnknownDialog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if ufrag(t, back) == ufrag(t, c.between) {
+		t.Error("ICE that begins anew is answered with the old credentials (RFC 8839 §4.4.3.1.2)")
+	}
 	toBob, err := x.Response(200, "alice", true, back)
 	if err != nil {
 		t.Fatal(err)
@@ -490,11 +493,12 @@ func TestRestartByAStranger(t *testing.T) {
 	if token == "" || token != c.a.trunkOf("stranger").token {
 		t.Fatalf("tokens %q, %q", token, c.a.trunkOf("stranger").token)
 	}
+	good := string(restartBody([MaxStreams]*bundle{c.a.trunkOf("stranger").fars[0].gen.bundle}))
 	for _, x := range []struct {
 		node  overlay.NodeID
 		token string
 		offer string
-	}{{"c", token, "v=0"}, {"a", "no such", "v=0"}, {"a", token, "rubbish"}, {"a", token, "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\na=mid:9\r\n"}, {"a", "", ""}} {
+	}{{"c", token, good}, {"a", "no such", "v=0"}, {"a", token, "rubbish"}, {"a", token, "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\na=mid:9\r\n"}, {"a", "", ""}} {
 		if out, err := c.b.Renegotiated(context.Background(), x.node, x.token, []byte(x.offer)); err == nil {
 			t.Errorf("%v was answered: %s", x, out)
 		}

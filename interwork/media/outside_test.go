@@ -120,6 +120,7 @@ type securePhone struct {
 
 func newSecurePhone(t testing.TB, suite string) *securePhone {
 	p := &securePhone{plainPhone: newPlainPhone(t, 0x5ec), keys: newCrypto(7, suite)}
+	p.seq = 65534 // it rolls over at once, so that a counter that is lost shows
 	k, _ := secretOf(p.keys)
 	var err error
 	if p.out, err = newSealer(k); err != nil {

@@ -288,3 +288,22 @@ func TestSessionsAreBounded(t *testing.T) {
 		return st.Sessions == 0 && st.PortsUsed == 0
 	})
 }
+
+// A far side that is quicker than this one begins DTLS before there is an association: its records are kept, not very many.
+func TestEarlyRecordsAreKept(t *testing.T) {
+	l := &leg{carrier: nothing{}}
+	hello := append([]byte{22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4}, 1, 0, 0, 0)
+	for range 3 * maxHeld {
+		l.receive(bytes.Clone(hello))
+	}
+	a := newAssociation(dtlsParams{}, func([]byte) {})
+	defer a.close()
+	l.associate(a)
+	if n := a.in.Count(); n != maxHeld {
+		t.Errorf("%d records are kept", n)
+	}
+	l.receive(hello)
+	if n := a.in.Count(); n != maxHeld+1 {
+		t.Errorf("%d records after one more", n)
+	}
+}
