@@ -141,16 +141,10 @@ func mediaRows(m *node.Media, relays []node.RelayPeer) [][]string {
 	if m == nil {
 		return [][]string{{"sound of calls", "does not pass through this node"}}
 	}
-	used := 0
-	for _, r := range relays {
-		if r.Chosen {
-			used++
-		}
-	}
-	return [][]string{
+	rows := [][]string{
 		{"sound of calls", fmt.Sprintf("%d of %s, %d of %s of ports used", m.Sessions, plural(m.MaxSessions, "call"), m.PortsUsed, plural(m.PortsTotal, "pair"))},
-		{"relay peers", fmt.Sprintf("%d known, the next call uses %d", len(relays), used)},
 	}
+	return append(rows, relayPeerRows(relays)...)
 }
 
 // soundOf tells how the sound of one call goes.

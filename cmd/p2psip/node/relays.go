@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"p2psip/interwork/media"
@@ -115,9 +116,18 @@ func (n *Node) relayStatus() []RelayPeer {
 			r.Credential = time.Time{}
 		}
 		if s.Trouble != nil {
-			r.Trouble = s.Trouble.Error()
+			r.Trouble = oneLine(s.Trouble.Error())
 		}
 		out = append(out, r)
 	}
 	return out
+}
+
+// oneLine makes several errors, each on a line, one line of bounded length.
+func oneLine(s string) string {
+	s = strings.ReplaceAll(s, "\n", "; ")
+	if len(s) > 300 {
+		s = strings.ToValidUTF8(s[:300], "") + "..."
+	}
+	return s
 }
