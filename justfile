@@ -40,6 +40,6 @@ bench:
 bench-relay *args:
     go run ./cmd/p2psip bench relay {{args}}
 
-# calls between homes behind every kind of NAT, in network namespaces of this machine: as root, with iproute2 and nftables
+# calls between homes behind every kind of NAT, in network namespaces of this machine: as root, with iproute2, nftables and conntrack
 natlab *args:
     P2PSIP_NATLAB=1 go test ./cmd/p2psip -run TestNATLab -v -timeout 30m {{args}}

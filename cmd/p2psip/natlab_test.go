@@ -32,9 +32,9 @@ func newNATLab(t *testing.T) *natLab {
 	if os.Getuid() != 0 {
 		t.Skip("the NAT lab makes network namespaces, which takes root")
 	}
-	for _, program := range []string{"ip", "nft"} {
+	for _, program := range []string{"ip", "nft", "conntrack"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("the NAT lab needs %s: apt-get install iproute2 nftables", program)
+			t.Skipf("the NAT lab needs %s: apt-get install iproute2 nftables conntrack", program)
 		}
 	}
 	lab := &natLab{t, fmt.Sprintf("nl%d", os.Getpid())}

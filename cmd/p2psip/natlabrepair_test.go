@@ -9,8 +9,10 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -236,6 +238,19 @@ func (o *labOverlay) relayKilled(t *testing.T) {
 	}
 }
 
+// seenAt is the address that a home's router has outside.
+func (o *labOverlay) seenAt(t *testing.T, home string) string {
+	t.Helper()
+	out, err := exec.Command("ip", "netns", "exec", o.lab.name+"-"+home+"r", "ip", "-4", "-o", "address", "show", "dev", "wan").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := strings.Fields(string(out)); len(f) > 3 {
+		return f[3]
+	}
+	return ""
+}
+
 // switched gives a home's router another address in the middle of a call.
 func (o *labOverlay) switched(t *testing.T) {
 	for _, pair := range [][2]string{{"full1", "port2"}, {"port1", "addr2"}, {"sym1", "sym2"}, {"noudp1", "port2"}} {
@@ -254,6 +269,9 @@ func (o *labOverlay) switched(t *testing.T) {
 				t.Errorf("a silence of %.0f ms in a call of %.0f ms", r.GapMS, r.TalkMS)
 			case before == nil || !slices.Contains([]string{"reflexive", "relayed"}, before.Path):
 				t.Errorf("the path was %+v", before)
+			}
+			if n := o.seenAt(t, pair[0]); !strings.HasPrefix(n, "45.1") {
+				t.Errorf("the home is still seen at %s: this test would see nothing", n)
 			}
 			t.Logf("%s has another address: a silence of %.0f ms", pair[0], r.GapMS)
 		})

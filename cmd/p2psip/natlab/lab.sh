@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A small Internet in network namespaces, for TestNATLab and for trying things by hand. Needs root, iproute2 and nftables.
+# A small Internet in network namespaces, for TestNATLab and for trying things by hand. Needs root, iproute2, nftables and conntrack.
 #
 #   lab.sh up              make it
 #   lab.sh down            remove it
@@ -184,8 +184,9 @@ switch() {
 	local r="$lab-${1#"$lab"-}r" old new
 	old=$(n "$r" ip -4 -o address show dev wan | awk '{print $4}')
 	new="45.$(($(echo "$old" | cut -d. -f2) + 100)).0.10/8"
+	n "$r" ip address del "$old" dev wan # in this order: the second address of a network goes with the first
 	n "$r" ip address add "$new" dev wan
-	n "$r" ip address del "$old" dev wan
+	n "$r" conntrack -F 2>/dev/null
 }
 
 down() {
