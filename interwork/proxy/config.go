@@ -83,6 +83,7 @@ type Limits struct {
 	Calls          int           // entries of the table of calls; 4096
 	CallAge        time.Duration // a call without a sign of life for so long is forgotten; 12 h
 	CallIdle       time.Duration // and does no longer count as load, unless it has a session interval; 10 min
+	MediaPerFlow   int           // requests of one source with Media that have no final answer; 32
 	MediaTime      time.Duration // how long a request waits for Media; 1.5 s, inside the 4 s that a caller waits for a word
 	Session        time.Duration // interval that a proxy peer asks for where nobody else does (RFC 4028); 30 min
 }
@@ -103,6 +104,7 @@ func (l Limits) withDefaults() Limits {
 	num(&l.LookupsPerHost, 32)
 	dur(&l.LookupTime, 8*time.Second)
 	dur(&l.LookupGrace, time.Second)
+	num(&l.MediaPerFlow, 32)
 	num(&l.Dials, 64)
 	dur(&l.DialTime, 3*time.Second)
 	dur(&l.RedialTime, 1500*time.Millisecond)
@@ -133,7 +135,7 @@ func (c Config) Validate() error {
 	case c.Edge == nil, c.Sockets == nil, c.Locator == nil, c.Peers == nil:
 		return errors.New("proxy: Edge, Sockets, Locator and Peers are all needed")
 	}
-	for _, n := range []int{c.Limits.Lookups, c.Limits.LookupsPerFlow, c.Limits.LookupsPerHost, c.Limits.Dials, c.Limits.DialQueue,
+	for _, n := range []int{c.Limits.Lookups, c.Limits.LookupsPerFlow, c.Limits.LookupsPerHost, c.Limits.MediaPerFlow, c.Limits.Dials, c.Limits.DialQueue,
 		c.Limits.Breadth, c.Limits.Branches, c.Limits.Calls} {
 		if n < 0 {
 			return errors.New("proxy: a limit is negative")

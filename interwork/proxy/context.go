@@ -58,6 +58,7 @@ type result struct {
 	status int
 	reason string
 	res    *sip.Response // nil when made here
+	own    bool          // res speaks of this node, not of the next
 	rank   int
 
 	warning string // for a person, when made here; "" for none
@@ -350,7 +351,9 @@ func (x *responseContext) finish() {
 		x.c.answer(x.r, x.best.status, x.best.reason, headers...)
 		return
 	}
-	res = x.final(res)
+	if !x.best.own {
+		res = x.final(res)
+	}
 	x.c.calls.seen(x.r, res.StatusCode, res.To(), 0)
 	x.c.over(x.r, res.StatusCode, true)
 	x.respond(res)

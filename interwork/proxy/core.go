@@ -27,6 +27,7 @@ type Core struct {
 	branches branches
 	hider    hider
 	searches searches
+	media    searches // requests that Media has seen and nobody has answered
 	acks     acks
 	outbox   *outbox[overlay.NodeID, flow.Flow] // streams to nodes
 	hops     *outbox[Hop, flow.Flow]            // connections to places outside
@@ -63,6 +64,7 @@ func New(cfg Config) (*Core, error) {
 		hider:    newHider(cfg.Secret),
 	}
 	c.searches = searches{max: c.limits.Lookups, source: make(map[string]int)}
+	c.media = searches{max: maxMedia, source: make(map[string]int)}
 	l := c.limits
 	c.outbox = newOutbox[overlay.NodeID, flow.Flow](c, l.Dials, l.DialQueue, l.DialTime, false)
 	c.hops = newOutbox[Hop, flow.Flow](c, l.Dials, l.DialQueue, l.HopTime, false)

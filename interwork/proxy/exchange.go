@@ -13,6 +13,9 @@ import (
 	"p2psip/overlay"
 )
 
+// maxMedia bounds the requests that Media has seen and nobody has answered; Media has bounds of its own for what comes of them.
+const maxMedia = 1024
+
 // maxDescribed is the largest body that Media may make of one: the whole message has to fit into 64 KiB.
 const maxDescribed = 40 << 10
 
@@ -29,8 +32,9 @@ type exchange struct {
 	settled bool      // out or err is known
 	waiting []*branch // until then
 	timer   *time.Timer
-	uses    int  // branches, and the context, that may still send it or hear of it
-	kept    bool // a 2xx has come
+	source  string // for whom it counts
+	uses    int    // branches, and the context, that may still send it or hear of it
+	kept    bool   // a 2xx has come
 	closed  bool
 }
 
@@ -56,11 +60,20 @@ func (x *responseContext) exchange(t Target) *exchange {
 	} else {
 		d.ICE = t.ICE || x.w.kind == toTarget && c.phoneDoesICE(r)
 	}
+	// Who calls and calls, and lets it ring, uses up ports and relay peers, where a lookup may long be over.
+	e := &exchange{x: x, in: in, uses: 1, source: r.flow.Remote().String()}
+	if !c.media.acquire(e.source, c.limits.MediaPerFlow) {
+		c.stats.refused.Add(1)
+		e.closed = true
+		e.settle(nil, &Refusal{503, "Service Unavailable", "too many unanswered calls from there"})
+		return e
+	}
 	m := c.cfg.Media.Open(d)
 	if m == nil {
+		c.media.release(e.source)
 		return nil
 	}
-	e := &exchange{x: x, media: m, in: in, uses: 1}
+	e.media = m
 	out, now, err := m.Request(in.sdp(r.req.Body()), func(out []byte, err error) { e.late(out, err) })
 	if now || err != nil {
 		e.settle(out, err)
@@ -146,7 +159,16 @@ func (e *exchange) release() {
 	if e.timer != nil {
 		e.timer.Stop()
 	}
+	e.x.c.media.release(e.source)
 	e.media.Close()
+}
+
+// keep takes note of a 2xx. Called under x.mu.
+func (e *exchange) keep() {
+	if !e.kept {
+		e.kept = true
+		e.x.c.media.release(e.source)
+	}
 }
 
 // described has Media see the branch's copy of the request before it leaves. It says whether the branch may go on at once.
@@ -197,7 +219,7 @@ func (b *branch) undescribed() {
 	res := message.NewResponse(x.r.req, status, message.StatusText(status))
 	res.AppendHeader(x.c.warning(text))
 	b.finished()
-	x.offer(result{status: status, reason: res.Reason, res: res})
+	x.offer(result{status: status, reason: res.Reason, res: res, own: true})
 }
 
 // body gives the body of the branch's copy of the request.
@@ -216,7 +238,7 @@ func (b *branch) describe(res *sip.Response) {
 	}
 	if res.StatusCode < 300 {
 		if res.StatusCode >= 200 {
-			e.kept = true
+			e.keep()
 		}
 		b.x.c.describeResponse(e.media, res)
 	} else if in := readBody(res); !in.opaque { // what the phone is able to, in a 488: not where it is (RFC 3261 §13.3.1.3)

@@ -586,3 +586,59 @@ func TestMediaHangUp(t *testing.T) {
 		})
 	}
 }
+
+// TestMediaUnanswered has somebody call and call and let it ring: there is an end to it, and others are not held up.
+func TestMediaUnanswered(t *testing.T) {
+	newWorld(t, func(w *world) {
+		m := &scriptedMedia{tag: "b"}
+		a, b := w.node(1), w.node(2, withMedia(m), func(c *Config) { c.Limits.MediaPerFlow = 3 })
+		o := w.node(3)
+		alice, carol := a.phone("alice", flow.TransportTCP, 6000, 1000), o.phone("carol", flow.TransportTCP, 6001, 1000)
+		bob := b.phone("bob", flow.TransportTCP, 7000, 1000)
+		var rings []*sip.Request
+		for range 3 {
+			alice.send(sdp(alice.out("INVITE", bobURI), "offer"))
+			bob.expect("INVITE")
+			rings = append(rings, bob.request("INVITE"))
+			alice.expect("100")
+		}
+		alice.send(sdp(alice.out("INVITE", bobURI), "offer"))
+		bob.expect("")
+		alice.expect("100 500") // a 503 for her node
+		carol.send(sdp(carol.out("INVITE", bobURI), "offer"))
+		bob.expect("INVITE")
+		carol.got()
+		bob.send(bob.answer(rings[0], 486))
+		bob.send(sdp(bob.answer(rings[1], 200), "answer"))
+		alice.got()
+		for range 2 {
+			alice.send(sdp(alice.out("INVITE", bobURI), "offer"))
+			if got := bob.got(); !strings.HasSuffix(got, "INVITE") {
+				t.Errorf("bob got %q after two of the calls were answered", got)
+			}
+		}
+		bob.send(sdp(bob.answer(rings[1], 200), "answer")) // again: counted once
+		alice.got()
+		alice.send(sdp(alice.out("INVITE", bobURI), "offer"))
+		if got := bob.got(); strings.Contains(got, "INVITE") {
+			t.Errorf("bob got %q", got)
+		}
+		if n := len(m.exchanges); n != 6 {
+			t.Errorf("%d exchanges", n)
+		}
+	})
+}
+
+// TestMediaRefusesCaller: a 503 of the caller's own node reaches the phone as it is.
+func TestMediaRefusesCaller(t *testing.T) {
+	newWorld(t, func(w *world) {
+		a, b := w.node(1, withMedia(&scriptedMedia{tag: "a", fail: status(503)})), w.node(2)
+		alice, bob := a.phone("alice", flow.TransportTCP, 6000, 1000), b.phone("bob", flow.TransportTCP, 7000, 1000)
+		alice.send(sdp(alice.out("INVITE", bobURI), "offer"))
+		bob.expect("")
+		alice.expect("100 503")
+		if why := values(alice.response("503"), "Warning"); len(why) != 1 || !strings.Contains(why[0], "no such codec") {
+			t.Errorf("Warning: %q", why)
+		}
+	})
+}

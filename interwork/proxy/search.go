@@ -11,7 +11,7 @@ import (
 	"p2psip/overlay"
 )
 
-// searches bounds the lookups under way, in all and for one source, so that a single phone that dials numbers at random
+// searches bounds what is under way, such as lookups, in all and for one source, so that a single phone that dials numbers at random
 // leaves room for the others.
 type searches struct {
 	max int
