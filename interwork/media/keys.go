@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
@@ -125,11 +126,11 @@ func (o *opener) open(b []byte, rtcp bool) ([]byte, error) {
 		o.trial, o.tried = ctx, 0
 	}
 	o.tried++
-	out, err := o.decrypt(o.trial, b, rtcp)
-	if err == nil {
-		o.known[ssrc] = struct{}{}
+	if _, err := o.decrypt(o.trial, slices.Clone(b), rtcp); err != nil {
+		return nil, err
 	}
-	return out, err
+	o.known[ssrc] = struct{}{}
+	return o.decrypt(o.ctx, b, rtcp) // the one that stays counts from the first packet on
 }
 
 func (o *opener) decrypt(ctx *srtp.Context, b []byte, rtcp bool) ([]byte, error) {
