@@ -18,8 +18,9 @@
 //
 //   - An answer to who has not shown a credential is 48 octets at most for a TURN request and 44 for a STUN Binding, or 52 if that
 //     came with a fingerprint. If it is larger than the question, a source gets ten and then one every three seconds, and all
-//     strangers together 200 a second; otherwise 20 a second. Whoever has a credential of this overlay's is never among them: its
-//     answer came with a nonce (package credential), and what carries a valid one is authenticated first.
+//     strangers together 200 a second; otherwise 20 a second. An address that a member has asked for a credential from, over a
+//     connection, is no stranger's for as long as that is good. And whoever has a credential need not be answered so at all: it
+//     came with a nonce (package credential), and what carries a valid one is authenticated first.
 //   - Nothing is sent to loopback, private, shared, link-local, unique-local, multicast, broadcast, documentation and benchmarking
 //     addresses, nor to those where clouds keep their secrets, in whatever notation IPv6 has for them; nor to this machine, but
 //     for the relayed addresses of other allocations here and for the ports its own media uses; nor to ports below 1024, but 443.

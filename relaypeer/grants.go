@@ -67,7 +67,9 @@ func (r *role) grant(st *overlay.Stream) {
 	if no != nil {
 		err = credential.WriteRefusal(st, no)
 	} else {
-		err = credential.WriteGrant(st, r.make(st.Member.Node))
+		g := r.make(st.Member.Node)
+		s.sources.member(st.Remote(), s.now(), s.now().Add(g.Lifetime))
+		err = credential.WriteGrant(st, g)
 	}
 	if err == nil {
 		linger(st)

@@ -272,6 +272,33 @@ func TestStrangersTogether(t *testing.T) {
 	}
 }
 
+// TestWhereMembersAre: many members behind one NAT find out their address, for as long as their credentials are good.
+func TestWhereMembersAre(t *testing.T) {
+	s := newSources(Limits{}.withDefaults())
+	now := time.Unix(1800000000, 0)
+	a := netip.MustParseAddr("198.20.0.1")
+	s.member(a, now, now.Add(time.Hour))
+	s.member(netip.Addr{}, now, now.Add(time.Hour))
+	ask := func() (n int) {
+		for range 100 {
+			if s.mayAnswer(a, 20, 32, now) {
+				n++
+			}
+		}
+		return n
+	}
+	for i := range 20_000 { // forged addresses do not make it forgotten
+		s.mayAnswer(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 28, 28, now)
+	}
+	if n := ask(); n != 100 {
+		t.Errorf("%d of 100 are answered", n)
+	}
+	now = now.Add(time.Hour)
+	if n := ask(); n != 10 {
+		t.Errorf("afterwards %d are", n)
+	}
+}
+
 // TestPanicCostsOneMessage: a fault in the gate is counted, and the next message is judged.
 func TestPanicCostsOneMessage(t *testing.T) {
 	w := newWorld(t, nil)

@@ -74,6 +74,9 @@ func TestCredentialsForMembers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(w.sources.known) != 1 {
+		t.Error("where it asked from is not noted")
+	}
 	_, member, err := credential.ParseUsername(g.Username)
 	if err != nil || member != u.Peers[2].ID().String() || g.Lifetime != time.Hour || g.Realm != Realm || fmt.Sprint(g.URIs) != fmt.Sprint(want) {
 		t.Errorf("granted %+v", g)

@@ -16,8 +16,9 @@ type sources struct {
 
 	mu     sync.Mutex // guards all below
 	table  map[netip.Addr]*list.Element
-	order  *list.List // of *source, the one heard of last in front
-	larger bucket     // of answers that are larger than their question, to all
+	order  *list.List               // of *source, the one heard of last in front
+	larger bucket                   // of answers that are larger than their question, to all
+	known  map[netip.Addr]time.Time // until when a member is known to be at a source; forged addresses do not push it out
 }
 
 type source struct {
@@ -25,6 +26,9 @@ type source struct {
 	answers bucket
 	larger  bucket
 }
+
+// knownFactor is how much more often a source is answered where a member is known to be: there may be many members behind a NAT.
+const knownFactor = 10
 
 // bucket is a token bucket. The zero value is full at the first take.
 type bucket struct {
@@ -48,7 +52,7 @@ func (b *bucket) take(now time.Time, n, rate, burst float64) bool {
 }
 
 func newSources(l Limits) *sources {
-	return &sources{l: l, table: map[netip.Addr]*list.Element{}, order: list.New()}
+	return &sources{l: l, table: map[netip.Addr]*list.Element{}, order: list.New(), known: map[netip.Addr]time.Time{}}
 }
 
 // sourceKey gives what counts as one source.
@@ -61,29 +65,57 @@ func sourceKey(a netip.Addr) netip.Addr {
 	return a
 }
 
+// get gives the entry of an address, making one. s.mu is held.
+func (s *sources) get(a netip.Addr) *source {
+	key := sourceKey(a)
+	if el := s.table[key]; el != nil {
+		s.order.MoveToFront(el)
+		return el.Value.(*source)
+	}
+	for s.order.Len() >= s.l.Sources {
+		last := s.order.Back()
+		delete(s.table, last.Value.(*source).key)
+		s.order.Remove(last)
+	}
+	e := &source{key: key}
+	s.table[key] = s.order.PushFront(e)
+	return e
+}
+
+// member notes that a member is at an address: it has been talked to over a connection.
+func (s *sources) member(a netip.Addr, now, until time.Time) {
+	if !a.IsValid() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.known) >= s.l.Members {
+		for k, end := range s.known {
+			if now.After(end) {
+				delete(s.known, k)
+			}
+		}
+	}
+	if len(s.known) < s.l.Members {
+		s.known[sourceKey(a)] = until
+	}
+}
+
 // mayAnswer says whether an answer of so many octets may go to an address that has asked with so many, and takes it into
 // account.
 func (s *sources) mayAnswer(a netip.Addr, question, answer int, now time.Time) bool {
-	key := sourceKey(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var e *source
-	if el := s.table[key]; el != nil {
-		s.order.MoveToFront(el)
-		e = el.Value.(*source)
-	} else {
-		for s.order.Len() >= s.l.Sources {
-			last := s.order.Back()
-			delete(s.table, last.Value.(*source).key)
-			s.order.Remove(last)
-		}
-		e = &source{key: key}
-		s.table[key] = s.order.PushFront(e)
+	e := s.get(a)
+	rate := float64(s.l.Answers)
+	known := now.Before(s.known[e.key])
+	if known {
+		rate *= knownFactor
 	}
-	if !e.answers.take(now, 1, float64(s.l.Answers), float64(3*s.l.Answers)) {
+	if !e.answers.take(now, 1, rate, 3*rate) {
 		return false
 	}
-	if answer <= question {
+	if answer <= question || known {
 		return true
 	}
 	const burst = 10 // a client behind a new address, with retransmissions, on a few ports

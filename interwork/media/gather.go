@@ -108,7 +108,8 @@ func (b *bundle) reflect(ctx context.Context, hosts []*socket, servers []netip.A
 
 // seenAs gives the reflexive address of a host socket that nobody reads yet, the zero AddrPort where no server answers.
 func (s *socket) seenAs(ctx context.Context, servers []netip.AddrPort) netip.AddrPort {
-	req, err := stun.Build(stun.TransactionID, stun.BindingRequest)
+	// The software is named at length because relay peers answer strangers sparingly when the answer is longer than the question.
+	req, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewSoftware("p2psip, seen as whom?"))
 	if err != nil {
 		return netip.AddrPort{}
 	}

@@ -52,7 +52,7 @@ func reflexive(ctx context.Context, conn net.PacketConn, servers []netip.AddrPor
 	ids := map[transactionID]netip.AddrPort{}
 	var raw [][]byte
 	for _, s := range servers {
-		m, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.Fingerprint)
+		m, err := stun.Build(stun.TransactionID, stun.BindingRequest, padding, stun.Fingerprint)
 		if err != nil {
 			return netip.AddrPort{}, err
 		}

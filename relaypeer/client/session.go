@@ -140,9 +140,18 @@ func (s *session) challengeIn(m *stun.Message) (challenge, error) {
 	return challenge{string(realm), string(nonce)}, nil
 }
 
+// padding makes a question as long as its answer: relay peers answer strangers sparingly when it is longer.
+const padding = paddingText("p2psip, seen as whom?")
+
+// paddingText is what a SOFTWARE attribute says.
+type paddingText string
+
+// AddTo implements stun.Setter.
+func (s paddingText) AddTo(m *stun.Message) error { return stun.NewSoftware(string(s)).AddTo(m) }
+
 // binding asks for the reflexive address (RFC 8489 §2, without a credential) and measures the round trip.
 func binding(ctx context.Context, l *link) (*stun.Message, error) {
-	m, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.Fingerprint)
+	m, err := stun.Build(stun.TransactionID, stun.BindingRequest, padding, stun.Fingerprint)
 	if err != nil {
 		return nil, err
 	}
