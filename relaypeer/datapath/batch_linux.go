@@ -42,6 +42,16 @@ func newInbox(n int) *inbox {
 
 // read reads up to n datagrams into the slots from first on, and gives their number; 0 if there are none, or the socket complains.
 func (b *inbox) read(fd, first, n int) int {
+	if n == 1 { // a sixth cheaper
+		size := uint32(unix.SizeofSockaddrInet6)
+		got, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(b.iovs[first].Base)), MaxDatagram+1, unix.MSG_DONTWAIT,
+			uintptr(unsafe.Pointer(&b.names[first])), uintptr(unsafe.Pointer(&size)))
+		if errno != 0 {
+			return 0
+		}
+		b.hdrs[first].n = uint32(got)
+		return 1
+	}
 	hdrs := b.hdrs[first : first+n]
 	for i := range hdrs {
 		hdrs[i].h.Namelen = unix.SizeofSockaddrInet6
@@ -85,6 +95,16 @@ func (b *outbox) put(data []byte, to *sockaddr) {
 
 // send writes all and empties the box; it gives the number of those that the kernel did not take.
 func (b *outbox) send(fd int) (lost int) {
+	if b.n == 1 {
+		h, iov := &b.hdrs[0].h, &b.iovs[0]
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(iov.Base)), uintptr(iov.Len), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL,
+			uintptr(unsafe.Pointer(h.Name)), uintptr(h.Namelen))
+		b.n = 0
+		if errno != 0 {
+			return 1
+		}
+		return 0
+	}
 	for at := 0; at < b.n; {
 		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.hdrs[at])), uintptr(b.n-at), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
