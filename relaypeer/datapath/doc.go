@@ -2,9 +2,9 @@
 //
 // A TURN server does little for a packet of somebody's voice: it looks up where it goes, takes four octets off or puts them
 // in front, and sends it on. What costs is the way in and out of the kernel, once a packet each, and a goroutine woken for
-// each. So here one goroutine, the Loop, waits for all sockets at once (epoll), lets packets gather for a fraction of a
-// millisecond when there are many of them, and reads and writes them by the batch (recvmmsg, sendmmsg). Where the platform
-// has none of that, or when LoopOptions.Plain says so, the same types work on ordinary sockets.
+// each. So here one goroutine, the Loop, waits for all sockets at once (epoll), lets packets gather for up to a millisecond when
+// there are many of them, and reads and writes them by the batch (recvmmsg, sendmmsg). When there are few, it sends each at
+// once. Where the platform has none of that, or when LoopOptions.Plain says so, the same types work on ordinary sockets.
 //
 // # Which way data flows
 //
@@ -42,7 +42,8 @@
 //
 // # Bounds
 //
-// Packets wait in fixed queues: Options.Queue at a front, relayedQueue at an allocation (none is kept while empty); more are
-// dropped and counted, as are datagrams larger than MaxDatagram. An allocation has at most maxChannels channels in the short cut.
+// Packets wait in fixed queues: Options.Queue at a front, of which a quarter is for clients with an allocation, so that a flood
+// from strangers does not lock them out, and relayedQueue at an allocation (none is kept while empty). More are dropped and
+// counted, as are datagrams larger than MaxDatagram. An allocation has at most maxChannels channels in the short cut.
 // A send that the kernel has no room for is a lost packet, never a wait. Nothing here logs; Stats counts.
 package datapath

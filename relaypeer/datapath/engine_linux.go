@@ -291,8 +291,9 @@ func (e *engine) fromClients(s *frontSocket, now int64) (moved int, more bool) {
 				continue
 			}
 			from := keyOf(&e.fronts.names[i])
-			if number, data, ok := channelData(b); ok {
-				if r := s.clients[from]; r != nil {
+			r := s.clients[from]
+			if r != nil {
+				if number, data, ok := channelData(b); ok {
 					if c := r.byNumber(number, now); c != nil {
 						if !r.conn.meter.Take(len(data)) {
 							e.count.lostMeter.Add(1)
@@ -304,7 +305,7 @@ func (e *engine) fromClients(s *frontSocket, now int64) (moved int, more bool) {
 					}
 				}
 			}
-			if !s.q.push(b, from.addrPort()) {
+			if !s.q.push(b, from.addrPort(), r != nil) {
 				e.count.lostQueue.Add(1)
 			}
 		}
@@ -369,7 +370,7 @@ func (e *engine) fromPeers(r *relaySocket, now int64) (moved int, more bool) {
 		from := keyOf(&e.peers.names[i])
 		c := r.byPeer(from, now)
 		if c == nil {
-			if !r.q.push(b, from.addrPort()) {
+			if !r.q.push(b, from.addrPort(), true) {
 				e.count.lostQueue.Add(1)
 			}
 			continue

@@ -29,11 +29,11 @@ func newQueue(limit int, keep bool) *queue {
 	return q
 }
 
-// push copies b; false: there is no room.
-func (q *queue) push(b []byte, from netip.AddrPort) bool {
+// push copies b; false: there is no room. The last quarter is for who is known.
+func (q *queue) push(b []byte, from netip.AddrPort, known bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || q.n == q.max {
+	if q.closed || q.n == q.max || !known && q.n >= q.max-q.max/4 {
 		return false
 	}
 	if q.n == len(q.ring) {

@@ -418,18 +418,18 @@ func TestQueuesAreBounded(t *testing.T) {
 	for range 100 {
 		write(t, c, "flood", addrPort(front.LocalAddr()))
 	}
-	for loop.Stats().LostQueue < 92 {
+	for loop.Stats().LostQueue < 94 {
 		time.Sleep(time.Millisecond)
 	}
 	q := front.s.(*frontSocket).q
 	q.mu.Lock()
 	n, room := q.n, len(q.ring)
 	q.mu.Unlock()
-	if n != 8 || room != 8 {
+	if n != 6 || room != 8 { // a quarter is kept free of strangers
 		t.Errorf("%d packets wait, in room for %d", n, room)
 	}
 	b := make([]byte, 10)
-	for range 8 {
+	for range 6 {
 		if n, _, err := front.ReadFrom(b); err != nil || string(b[:n]) != "flood" {
 			t.Fatalf("%q %v", b[:n], err)
 		}
@@ -502,5 +502,38 @@ func TestTwoLoopsShareAPort(t *testing.T) {
 		s.send(channelMessage(0x4000, "hello"))
 		expect(t, peer, "hello")
 		s.fence()
+	}
+}
+
+func TestStrangersLeaveRoomForClients(t *testing.T) {
+	q := newQueue(8, true)
+	stranger, client := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:2")
+	taken := [2]int{}
+	for range 20 {
+		if q.push([]byte("x"), stranger, false) {
+			taken[0]++
+		}
+	}
+	for range 20 {
+		if q.push([]byte("y"), client, true) {
+			taken[1]++
+		}
+	}
+	if taken != [2]int{6, 2} {
+		t.Errorf("taken %v", taken)
+	}
+	for i := range 8 { // in order
+		want := "x"
+		if i >= 6 {
+			want = "y"
+		}
+		b := make([]byte, 2)
+		if n, _, err := q.pop(b); err != nil || string(b[:n]) != want {
+			t.Errorf("%d: %q %v", i, b[:n], err)
+		}
+	}
+	q.close()
+	if q.push(nil, client, true) {
+		t.Error("a closed queue takes packets")
 	}
 }
