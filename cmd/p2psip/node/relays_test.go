@@ -17,24 +17,31 @@ import (
 func (u *universe) relayPeer() *Node {
 	u.t.Helper()
 	c := u.config(u.homeFor(nil, overlay.RoleRelay))
+	c.Relay = u.relayRole()
+	return u.start(c)
+}
+
+// relayRole makes the role, with open sockets.
+func (u *universe) relayRole() *RelayRole {
+	u.t.Helper()
 	loop, err := datapath.NewLoop(datapath.LoopOptions{})
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	c.Relay = &RelayRole{Loop: loop, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, AssumeReachable: true}
-	tls, err := RelayTLS("", "", c)
+	r := &RelayRole{Loop: loop, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, AssumeReachable: true}
+	tls, err := RelayTLS("", "", Config{})
 	if err != nil {
 		u.t.Fatal(err)
 	}
 	for _, at := range []string{"udp:127.0.0.1:0", "tcp:127.0.0.1:0", "tls:127.0.0.1:0"} {
 		s, err := OpenRelay(loop, at, tls)
 		if err != nil {
-			c.Relay.Close()
+			r.Close()
 			u.t.Fatal(err)
 		}
-		c.Relay.Sockets = append(c.Relay.Sockets, s)
+		r.Sockets = append(r.Sockets, s)
 	}
-	return u.start(c)
+	return r
 }
 
 // A node finds the relay peers of its overlay by itself, is given credentials over a stream, and gets addresses at them.
