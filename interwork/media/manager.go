@@ -211,6 +211,11 @@ func (m *Manager) begin(d Dialog) (*session, error) {
 		m.mu.Unlock()
 		return nil, &Refusal{503, fmt.Sprintf("%d calls are anchored here, and that is the limit", m.cfg.MaxSessions)}
 	}
+	if n := m.from(d); n >= (m.cfg.MaxSessions+1)/2 {
+		m.totals.Refused++
+		m.mu.Unlock()
+		return nil, &Refusal{503, fmt.Sprintf("%d calls of one node are anchored here, and that is the limit", n)}
+	}
 	key := trunkKey{callID: d.CallID, tag: d.FromTag, transaction: d.Transaction, fromPhone: d.FromPhone}
 	if d.FromPhone || d.Transaction == "" {
 		m.serial++
@@ -245,6 +250,21 @@ func (m *Manager) begin(d Dialog) (*session, error) {
 	m.mu.Unlock()
 	m.releaseTrunk(t)
 	return nil, err
+}
+
+// from counts the calls that the node has made from which d comes; 0 for those that count otherwise. m.mu is held.
+func (m *Manager) from(d Dialog) (n int) {
+	if d.FromPhone || d.Outside {
+		return 0
+	}
+	for _, l := range m.sessions {
+		for _, s := range l {
+			if f := &s.first; !f.FromPhone && !f.Outside && f.Node == d.Node {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // remove takes a session off the list; false when it was taken off before.

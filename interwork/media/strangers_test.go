@@ -280,6 +280,21 @@ func TestSessionsAreBounded(t *testing.T) {
 	if st.Sessions != 3 || st.Refused != 2 || st.PortsUsed != 3 {
 		t.Errorf("status: %+v", st)
 	}
+	// One node gets no more than half of the room of another.
+	taken := 0
+	between := request(t, w.nodes["b"].Open(Dialog{CallID: "z", FromTag: "z", Method: "INVITE", CSeq: 1, FromPhone: true, Transaction: "z",
+		Phone: loopback4, PhoneHost: loopback4, Node: "c"}), alice.body())
+	small := w.node("c", Config{Warm: -1, MaxSessions: 6})
+	for i := range 6 {
+		x := small.Open(Dialog{CallID: fmt.Sprint("from b", i), FromTag: "b", Method: "INVITE", CSeq: 1, Transaction: "t",
+			Phone: loopback4, PhoneHost: loopback4, Node: "b"})
+		if _, err := tryRequest(x, between); err == nil {
+			taken++
+		}
+	}
+	if taken != 3 {
+		t.Errorf("%d calls of one node of 6 in all", taken)
+	}
 	for _, x := range opened {
 		x.Close()
 	}
