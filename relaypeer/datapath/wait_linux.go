@@ -29,7 +29,7 @@ type waiter struct {
 	yielded time.Time
 }
 
-const yieldEvery = 5 * time.Millisecond
+const yieldEvery = 8 * time.Millisecond
 
 func newWaiter() (*waiter, error) {
 	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
