@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,13 +16,31 @@ import (
 	"p2psip/interwork/flow"
 	"p2psip/interwork/message"
 	"p2psip/interwork/transaction"
+	"p2psip/overlay"
 )
 
 // registrar is a fixed edge whose REGISTER makes the sender the one binding.
-type registrar struct{ fixed }
+type registrar struct {
+	fixed
+	mu sync.Mutex // guards fixed.target: two sockets read
+}
+
+func (r *registrar) Bindings(aor overlay.AOR) []Target {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fixed.Bindings(aor)
+}
+
+func (r *registrar) Contact(uri sip.Uri) (Target, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fixed.Contact(uri)
+}
 
 func (r *registrar) Register(tx *transaction.Server, req *sip.Request) {
+	r.mu.Lock()
 	r.target = Target{URI: req.Contact().Address, Q: 1000, ID: "d", Flow: tx.Flow()}
+	r.mu.Unlock()
 	_ = tx.Respond(message.NewResponse(req, 200, ""))
 }
 

@@ -171,10 +171,7 @@ var (
 )
 
 func (a anchors) Open(d proxy.MediaDialog) proxy.MediaExchange {
-	if e := a.m.Open(mediaDialog(d)); e != nil {
-		return e
-	}
-	return nil
+	return a.m.Open(mediaDialog(d)) // never nil: what passes untouched is decided when its description is seen
 }
 
 func (a anchors) Find(d proxy.MediaDialog) proxy.MediaExchange {
