@@ -127,7 +127,16 @@ func (o *opener) open(b []byte, rtcp bool) ([]byte, error) {
 	}
 	o.tried++
 	if _, err := o.decrypt(o.trial, slices.Clone(b), rtcp); err != nil {
-		return nil, err
+		// Sources begin to count at random (RFC 3550 §5.1). If what came before the first roll-over was lost, or was sent before
+		// there were keys here, this one is after it.
+		if rtcp || binary.BigEndian.Uint16(b[2:]) >= 1<<15 {
+			return nil, err
+		}
+		o.trial.SetROC(ssrc, 1)
+		if _, err := o.decrypt(o.trial, slices.Clone(b), rtcp); err != nil {
+			return nil, err
+		}
+		o.ctx.SetROC(ssrc, 1)
 	}
 	o.known[ssrc] = struct{}{}
 	return o.decrypt(o.ctx, b, rtcp) // the one that stays counts from the first packet on

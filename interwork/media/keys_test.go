@@ -97,3 +97,26 @@ func TestOpenerForgetsForgedSources(t *testing.T) {
 		t.Errorf("known %d, tried %d", len(in.known), in.tried)
 	}
 }
+
+// A source that rolls over in what the far side does not get is heard all the same.
+func TestOpenerJoinsAfterARollOver(t *testing.T) {
+	for _, missed := range []int{0, 1, 2, 5} {
+		out, in := sealed(t)
+		heard := 0
+		for i := range 40 {
+			b, err := out.seal(nil, rtpPacket(uint16(65534+i), 0, 7, 20), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i < missed {
+				continue
+			}
+			if _, err := in.open(b, false); err == nil {
+				heard++
+			}
+		}
+		if heard != 40-missed {
+			t.Errorf("%d missed, %d of 40 heard", missed, heard)
+		}
+	}
+}
