@@ -77,8 +77,9 @@ func (r *role) keep() {
 		now := r.s.now()
 		r.verify(r.ctx, now)
 		r.publish()
+		r.doubt(r.ctx, now)
 		wait := max(r.nextDue().Sub(r.s.now()), time.Second)
-		if r.refused() {
+		if r.refused() || r.untried() {
 			wait = min(wait, recheckMin)
 		}
 		t := time.NewTimer(wait)
@@ -122,7 +123,10 @@ func (r *role) settle(v *reach, now time.Time, how string, confirmed []overlay.N
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
-		v.good, v.trouble, v.confirmed, v.failures, v.pause = how, "", confirmed, 0, recheckMin
+		v.good, v.trouble, v.failures, v.pause = how, "", 0, recheckMin
+		if how != byInterface { // of those, doubt knows more
+			v.confirmed = confirmed
+		}
 		v.next = now.Add(recheck)
 		return
 	}
@@ -130,7 +134,7 @@ func (r *role) settle(v *reach, now time.Time, how string, confirmed []overlay.N
 		if v.good != "" {
 			r.s.log.Warn("a relay peer's address is no longer advertised", "address", v.Public, "transport", v.Transport, "reason", err)
 		}
-		v.good, v.confirmed = "", nil
+		v.good, v.confirmed, v.doubt = "", nil, ""
 	}
 	v.trouble = err.Error()
 	if errors.Is(err, errNobody) {

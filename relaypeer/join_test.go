@@ -273,6 +273,29 @@ func TestHowAddressesAreJudged(t *testing.T) {
 	}
 }
 
+// TestDoubt: members try addresses that are advertised without their word too, and the owner hears when none gets through.
+func TestDoubt(t *testing.T) {
+	u := universe(t, 4)
+	w := newWorld(t, nil)
+	r := &role{s: w.Server, overlay: u.Peers[0], group: networkGroup}
+	r.ctx, r.stop = context.WithCancel(t.Context())
+	defer r.stop()
+	good := &reach{Service: Service{Transport: UDP, Public: w.udp}, good: byInterface}
+	hidden := &reach{Service: Service{Transport: UDP, Public: netip.AddrPortFrom(localhost, 9)}, good: byInterface}
+	r.reaches = []*reach{good, hidden}
+	if !r.untried() {
+		t.Error("nothing is to be tried")
+	}
+	eventually(t, "all are connected", func() bool { return len(u.Peers[0].Connected()) == 3 })
+	r.doubt(r.ctx, time.Now())
+	if len(good.confirmed) == 0 || good.doubt != "" || good.good != byInterface {
+		t.Errorf("%+v", good)
+	}
+	if hidden.doubt == "" || hidden.good != byInterface || r.untried() {
+		t.Errorf("%+v", hidden)
+	}
+}
+
 // nobody is an overlay without others.
 type nobody struct{ Overlay }
 

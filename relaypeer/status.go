@@ -36,6 +36,7 @@ type ServiceStatus struct {
 	Local     string // where the socket is bound, if that is another address
 	Good      string // why it is advertised; "" if it is not
 	Trouble   string // what went wrong the last time it was verified
+	Doubt     string // why it may not be reached although it is advertised
 	Confirmed int    // members that have reached it
 }
 
@@ -61,7 +62,7 @@ func (s *Server) Status() Status {
 	}
 	for _, v := range r.reachable() {
 		st := v.status()
-		st.Good, st.Trouble, st.Confirmed = v.good, v.trouble, len(v.confirmed)
+		st.Good, st.Trouble, st.Doubt, st.Confirmed = v.good, v.trouble, v.doubt, len(v.confirmed)
 		out.Services = append(out.Services, st)
 	}
 	r.mu.Lock()

@@ -65,7 +65,9 @@ type reach struct {
 	good      string // why it is advertised; "" if it is not
 	trouble   string // why not
 	confirmed []overlay.NodeID
-	failures  int // since it was last verified
+	failures  int       // since it was last verified
+	doubt     string    // why it may not be reached although it is good
+	tried     time.Time // when members have last tried one that nobody's word is needed for
 	next      time.Time
 	pause     time.Duration
 }
@@ -164,13 +166,29 @@ func (r *role) askOthers(ctx context.Context, list []*reach, now time.Time) {
 		return
 	}
 	defer spare.close()
-	found := make([]confirmations, len(list))
-	var last error
-	tried := 0
+	found, tried, last := r.witnesses(ctx, list, spare, wantConfirmed)
+	for i, v := range list {
+		err := fmt.Errorf("%d of %d members asked have reached it from outside; %d in different networks are needed", len(found[i].nodes), tried, wantConfirmed)
+		switch {
+		case len(found[i].groups) >= wantConfirmed:
+			err = nil
+		case tried == 0 && last != nil:
+			err = fmt.Errorf("no member could be asked to try it: %w", last)
+		case tried == 0:
+			err = errNobody
+		}
+		r.settle(v, now, byMembers, found[i].nodes, err)
+	}
+}
+
+// witnesses has members try services until want of different networks have reached each, or enough have tried. It gives who has
+// reached each, how many have tried, and why others have not.
+func (r *role) witnesses(ctx context.Context, list []*reach, spare *spare, want int) (found []confirmations, tried int, err error) {
+	found = make([]confirmations, len(list))
 	members := r.overlay.Connected()
 	shuffle(members)
 	for len(members) > 0 && tried < maxAsked && ctx.Err() == nil {
-		if !slices.ContainsFunc(found, func(c confirmations) bool { return len(c.groups) < wantConfirmed }) {
+		if !slices.ContainsFunc(found, func(c confirmations) bool { return len(c.groups) < want }) {
 			break
 		}
 		some := members[:min(len(members), askedAtOnce)]
@@ -187,7 +205,7 @@ func (r *role) askOthers(ctx context.Context, list []*reach, now time.Time) {
 		wg.Wait()
 		for i, a := range answers {
 			if a.err != nil {
-				last = a.err
+				err = a.err
 				continue
 			}
 			tried++
@@ -198,18 +216,49 @@ func (r *role) askOthers(ctx context.Context, list []*reach, now time.Time) {
 			}
 		}
 	}
-	for i, v := range list {
-		err := fmt.Errorf("%d of %d members asked have reached it from outside; %d in different networks are needed", len(found[i].nodes), tried, wantConfirmed)
-		switch {
-		case len(found[i].groups) >= wantConfirmed:
-			err = nil
-		case tried == 0 && last != nil:
-			err = fmt.Errorf("no member could be asked to try it: %w", last)
-		case tried == 0:
-			err = errNobody
+	return found, tried, err
+}
+
+// doubt has members try addresses that are on an interface of this machine. Those are advertised whatever comes of it, because
+// nobody's word is needed for them; but where nobody gets through, most likely there is a firewall, and the owner is told.
+func (r *role) doubt(ctx context.Context, now time.Time) {
+	for _, four := range []bool{true, false} {
+		var list []*reach
+		r.mu.Lock()
+		for _, v := range r.reaches {
+			if v.good == byInterface && v.Public.Addr().Is4() == four && (v.tried.IsZero() || now.Sub(v.tried) >= recheck) && len(list) < maxTargets {
+				list = append(list, v)
+			}
 		}
-		r.settle(v, now, byMembers, found[i].nodes, err)
+		r.mu.Unlock()
+		if len(list) == 0 {
+			continue
+		}
+		found, tried, _ := r.witnesses(ctx, list, nil, 1)
+		if tried == 0 {
+			continue
+		}
+		r.mu.Lock()
+		for i, v := range list {
+			v.tried, v.doubt = now, ""
+			v.confirmed = found[i].nodes
+			switch {
+			case len(v.confirmed) > 0:
+			case tried < wantConfirmed: // too few to say anything: again before long
+				v.tried = now.Add(recheckMax - recheck)
+			default:
+				v.doubt = fmt.Sprintf("none of %d members asked has reached it", tried)
+			}
+		}
+		r.mu.Unlock()
 	}
+}
+
+// untried says that there are addresses that doubt has not got an answer about.
+func (r *role) untried() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.reaches, func(v *reach) bool { return v.good == byInterface && v.tried.IsZero() })
 }
 
 // confirmations are the members that have reached an address, one a network.
@@ -224,8 +273,8 @@ func (c *confirmations) add(n overlay.NodeID, group string) {
 	}
 }
 
-// ask has one member try services, and gives from where it reached each; invalid if it did not, or from the relay peer's own
-// network. An error says that the member has tried nothing.
+// ask has one member try services, and gives from where it reached each; invalid if it did not, or, with a spare relayed address
+// to be tried too, if it did not reach that or is in the relay peer's own network. An error says that the member has tried nothing.
 func (r *role) ask(ctx context.Context, node overlay.NodeID, list []*reach, spare *spare) ([]netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime+streamTime)
 	defer cancel()
@@ -246,7 +295,9 @@ func (r *role) ask(ctx context.Context, node overlay.NodeID, list []*reach, spar
 	}
 	token, a := r.s.expect()
 	defer r.s.forget(token)
-	targets, expected = append(targets, target{UDP, spare.addr, token}), append(expected, a)
+	if spare != nil {
+		targets, expected = append(targets, target{UDP, spare.addr, token}), append(expected, a)
+	}
 	if err := writeTargets(st, targets); err != nil {
 		return nil, err
 	}
@@ -260,12 +311,12 @@ func (r *role) ask(ctx context.Context, node overlay.NodeID, list []*reach, spar
 		return nil, errors.New("a member sees this relay peer at another address")
 	}
 	out := make([]netip.AddrPort, len(list))
-	if results[len(list)] != reached || !came(expected[len(list)]).IsValid() {
+	if spare != nil && (results[len(list)] != reached || !came(expected[len(list)]).IsValid()) {
 		return out, nil // relayed addresses cannot be reached
 	}
 	for i := range list {
 		from := came(expected[i])
-		if results[i] == reached && from.IsValid() && r.group(from) != own {
+		if results[i] == reached && from.IsValid() && (spare == nil || r.group(from) != own) {
 			out[i] = from
 		}
 	}

@@ -31,6 +31,8 @@ func TestNATLabRelay(t *testing.T) {
 		t.Errorf("pub2: %+v", s.Relay)
 	}
 
+	o.wait(t, "pub2", "to be tried by others", func(s *node.Status) bool { return s.Relay.Services[0].Confirmed > 0 && s.Relay.Services[0].Doubt == "" })
+
 	// A router that hands all UDP on to this machine, as one with a forwarded port does, and lets no TCP in.
 	o.start(t, "full1", append(join, "--relay", "udp:192.168.1.2:3478=45.20.0.10:3478", "--relay", "tcp:192.168.1.2:3478=45.20.0.10:3478")...)
 	s := o.wait(t, "full1", "to be reached by others, and advertised", func(s *node.Status) bool {

@@ -295,6 +295,7 @@ type RelayService struct {
 	Local     string `json:"local,omitempty"`
 	Good      string `json:"advertised_because,omitempty"`
 	Trouble   string `json:"trouble,omitempty"`
+	Doubt     string `json:"doubt,omitempty"`
 	Confirmed int    `json:"confirmed_by,omitempty"` // members
 }
 
@@ -310,7 +311,7 @@ func (n *Node) relayRoleStatus() RelayStatus {
 		Malformed: s.Malformed, Stray: s.Stray, OverBudget: s.OverBudget, Panics: s.Panics,
 	}
 	for _, v := range s.Services {
-		out.Services = append(out.Services, RelayService{v.URI, v.Local, v.Good, v.Trouble, v.Confirmed})
+		out.Services = append(out.Services, RelayService{v.URI, v.Local, v.Good, v.Trouble, v.Doubt, v.Confirmed})
 	}
 	return out
 }
@@ -324,6 +325,12 @@ func relayProblems(r RelayStatus) (out []Problem) {
 		if v.Good == "" {
 			out = append(out, Problem{fmt.Sprintf("the relay peer's address %s is not advertised: %s", v.URI, v.Trouble),
 				"open the port in the firewall, or forward it and the ports of relayed addresses; --relay-assume-reachable is for closed networks"})
+		}
+	}
+	for _, v := range r.Services {
+		if v.Doubt != "" {
+			out = append(out, Problem{fmt.Sprintf("the relay peer's address %s is advertised, but %s", v.URI, v.Doubt),
+				"most likely a firewall is in the way: open the port, and those of relayed addresses"})
 		}
 	}
 	if r.Trouble != "" {
