@@ -26,6 +26,7 @@ type farCarrier struct {
 	retired  []retired
 	dtls     *dtlsParams // waits for a path
 	remote   *sdp.ICE    // of the far side, as far as ICE has begun
+	begun    time.Time   // when that was
 	closed   bool
 	why      string // there is no path
 	repaired bool   // a restart was agreed: what the description of the dialog says about ICE is history
@@ -104,6 +105,9 @@ func (f *farCarrier) configure(t sdp.Transport, controlling, mux, anew bool) err
 			return errors.New("media: the far side takes up ICE in the middle of a call without")
 		}
 		f.mu.Lock()
+		if f.remote == nil || f.remote.Ufrag != t.ICE.Ufrag {
+			f.begun = time.Now()
+		}
 		f.remote, f.repaired = t.ICE, false
 		f.mu.Unlock()
 		return gen.start(t.ICE, controlling)
@@ -179,7 +183,19 @@ func (f *farCarrier) setTrouble(why string) {
 func (f *farCarrier) hurting() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.closed && f.remote != nil && f.raw.Load() == nil && f.gen.lost.Load()
+	return !f.closed && f.remote != nil && f.raw.Load() == nil && (f.gen.lost.Load() || f.isStuck(time.Now()))
+}
+
+// stuck says that no pair was found for too long, as when a relay died between offer and answer.
+func (f *farCarrier) stuck(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.closed && f.remote != nil && f.raw.Load() == nil && f.isStuck(now)
+}
+
+// isStuck is stuck with f.mu held.
+func (f *farCarrier) isStuck(now time.Time) bool {
+	return f.gen.path.Load() == nil && now.Sub(f.begun) > stuckAfter
 }
 
 // renew puts a new generation beside the one in use, which goes on until the new one has a pair.
@@ -192,7 +208,7 @@ func (f *farCarrier) renew(b *bundle, remote *sdp.ICE, controlling bool) error {
 		return errSessionOver
 	}
 	f.retired = append(f.retired, retired{f.gen, time.Now().Add(retireAfter)})
-	f.gen, f.remote, f.repaired = g, remote, true
+	f.gen, f.remote, f.repaired, f.begun = g, remote, true, time.Now()
 	f.mu.Unlock()
 	return g.start(remote, controlling)
 }

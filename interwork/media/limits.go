@@ -77,6 +77,8 @@ const (
 	// retireAfter is how long an old generation is kept beside a new one that works; maxRetired how many there are.
 	retireAfter = 3 * time.Second
 	maxRetired  = 3
+	// stuckAfter is how long ICE may look for a first pair before it is begun anew.
+	stuckAfter = 4 * time.Second
 	// A restart of ICE takes restartTimeout at the most; a new pair is waited for settleTimeout; attempts that fail are repeated
 	// after repairPause, doubling up to repairPauseMax.
 	restartTimeout = 4 * time.Second

@@ -478,6 +478,9 @@ func (m *Manager) sweep(now time.Time) {
 	for _, t := range trunks {
 		for _, f := range t.legs() {
 			f.sweep(now)
+			if f.stuck(now) {
+				t.kick()
+			}
 		}
 	}
 }

@@ -186,6 +186,27 @@ func TestReflexiveAddressesAreTakenAtOnce(t *testing.T) {
 	}
 }
 
+// A relay that dies between offer and answer leaves ICE without a pair; it is begun anew long before it would give up.
+func TestRelayDiesBeforeTheAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	t.Parallel()
+	w := newWorld(t)
+	r1, r2, r3 := newRelay("r1", "127.0.0.11"), newRelay("r2", "127.0.0.12"), newRelay("r3", "127.0.0.13")
+	found := &finder{relays: relays{r1}}
+	w.node("a", Config{Warm: -1, RelayOnly: true, Relays: found})
+	w.node("b", Config{Warm: -1, RelayOnly: true, Relays: relays{r2}})
+	c := newCall(w, "a", "b", "early death")
+	c.invite()
+	r1.die()
+	found.set(relays{r1, r3})
+	c.answer(200)
+	if d := speak(t, c.alice, c.bob, "at last", 10*time.Second); d > stuckAfter+3*time.Second {
+		t.Errorf("heard after %v", d)
+	}
+}
+
 func TestVoiceIsBackAfterARelayDies(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
