@@ -115,6 +115,8 @@ func TestNATLab(t *testing.T) {
 	o := lab.overlay(t)
 	t.Run("calls between homes of every kind", o.pairs)
 	t.Run("calls within a home, and behind one provider's NAT", o.neighbours)
+	t.Run("baresip calls baresip", o.phones)
+	t.Run("SIPp answers", o.sipp)
 	t.Run("nobody hears a call between nodes", o.capture)
 	t.Run("a relay peer is killed in a call", o.relayKilled)
 	t.Run("a home gets another address in a call", o.switched)

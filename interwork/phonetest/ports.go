@@ -101,9 +101,9 @@ func waitBound(ctx context.Context, transport string, port int, gone <-chan stru
 	}
 }
 
-// isBound looks for the port in /proc/net/udp or, listening, in /proc/net/tcp.
+// isBound looks for the port in the net/udp or, listening, the net/tcp of /proc/thread-self: this thread may be in a namespace of its own.
 func isBound(transport string, port int) (bool, error) {
-	b, err := os.ReadFile("/proc/net/" + transport)
+	b, err := os.ReadFile("/proc/thread-self/net/" + transport)
 	if err != nil {
 		return false, fmt.Errorf("read the table of sockets: %w", err)
 	}
