@@ -57,6 +57,7 @@ func (l Limits) withDefaults(p Policy) Limits {
 type AdmissionConfig struct {
 	Policy Policy           // "" is Certified
 	Allow  []overlay.NodeID // of Allowlist
+	Deny   []overlay.NodeID // barred by the operator, under every policy
 	// Override are networks that count as public, for closed overlays and tests.
 	Override []netip.Prefix
 	Votes    int // of Quorum: votes of different networks, 2
@@ -186,6 +187,9 @@ func (a *Admission) Reconfigure(c AdmissionConfig) error {
 // Vet says why a candidate is not even tried: its address would have the registrar knock at strange doors. "" if it is to be
 // probed.
 func (a *Admission) Vet(c Candidate) string {
+	if slices.Contains(a.c.Deny, c.Node) {
+		return "the operator has barred it"
+	}
 	if a.c.Policy == Allowlist && !slices.Contains(a.c.Allow, c.Node) {
 		return "it is not on the list of allowed nodes"
 	}

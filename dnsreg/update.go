@@ -115,9 +115,18 @@ type Change struct {
 // error, also one of time, does what is left to do. If others' records stand in the way of some, it does the others and
 // gives ErrForeign beside the Change.
 func (u *Updater) Apply(ctx context.Context, want []dns.RR) (Change, error) {
+	return u.Reconcile(ctx, func(Notes) ([]dns.RR, error) { return want, nil })
+}
+
+// Reconcile implements Backend: it is Apply for what follows from what is in the zone.
+func (u *Updater) Reconcile(ctx context.Context, wanted func(Notes) ([]dns.RR, error)) (Change, error) {
 	now, err := u.read(ctx)
 	if err != nil {
 		return Change{}, fmt.Errorf("reading the zone %s at %s: %w", u.zone(), u.Server, err)
+	}
+	want, err := wanted(Notes{Serial: now.number, By: now.by, Own: now.own})
+	if err != nil {
+		return Change{}, err
 	}
 	var c Change
 	for {
