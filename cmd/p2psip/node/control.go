@@ -24,22 +24,27 @@ import (
 //	{"do":"status"}
 //	{"do":"lookup","aor":"sip:bob@p2psip.example"}
 //	{"do":"reload"}
+//	{"do":"survey","role":"proxy","turn":3}
 //
 //	{"status":{…}}   {"found":{…}}   {"found":{…},"error":"…","kind":"offline"}
 
 // Request is a question.
 type Request struct {
-	Do  string `json:"do"`            // "status", "lookup" or "reload"
+	Do  string `json:"do"`            // "status", "lookup", "reload" or "survey"
 	AOR string `json:"aor,omitempty"` // for lookup
+
+	Role overlay.Role `json:"role,omitempty"` // for survey
+	Turn int          `json:"turn,omitempty"` // for survey: counts them
 }
 
 // Response is the answer.
 type Response struct {
-	Status *Status   `json:"status,omitempty"`
-	Found  *Found    `json:"found,omitempty"`
-	Reload *Reloaded `json:"reloaded,omitempty"`
-	Error  string    `json:"error,omitempty"`
-	Kind   string    `json:"kind,omitempty"` // which error, see kinds
+	Status *Status         `json:"status,omitempty"`
+	Found  *Found          `json:"found,omitempty"`
+	Reload *Reloaded       `json:"reloaded,omitempty"`
+	Survey *overlay.Survey `json:"survey,omitempty"`
+	Error  string          `json:"error,omitempty"`
+	Kind   string          `json:"kind,omitempty"` // which error, see kinds
 }
 
 // kinds names the errors that a client may want to tell apart.
@@ -48,6 +53,7 @@ var kinds = map[string]error{
 	"offline":      overlay.ErrOffline,
 	"unreachable":  overlay.ErrUnreachable,
 	"bad-aor":      overlay.ErrBadAOR,
+	"no-role":      overlay.ErrNoRole,
 	"no-policy":    ErrNoPolicy,
 	"bad-policy":   policy.ErrBadFile,
 }
@@ -221,6 +227,13 @@ func (c *control) answer(req Request) (res Response) {
 		r, err := c.n.Reload()
 		res := failure(err)
 		res.Reload = &r
+		return res
+	case "survey":
+		ctx, cancel := context.WithTimeout(c.ctx, controlLookup)
+		defer cancel()
+		s, err := c.n.overlay.SurveyRole(ctx, req.Role, max(req.Turn, 0))
+		res := failure(err)
+		res.Survey = &s
 		return res
 	}
 	return Response{Error: fmt.Sprintf("this node does not know %q", req.Do)}
