@@ -291,6 +291,13 @@ func (tr trace) event(e proxy.Event) {
 	tr.log.lines = append(tr.log.lines, traceLine{tr.name + " " + dir + kind + ": " + what, string(message.Bytes(e.Message))})
 }
 
+// forget begins anew.
+func (l *traceLog) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = nil
+}
+
 // follows looks for steps in the order in which they have to have happened, and gives the message of each.
 func (l *traceLog) follows(t *testing.T, steps ...string) (messages []string) {
 	t.Helper()

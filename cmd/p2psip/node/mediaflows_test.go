@@ -45,13 +45,29 @@ func newMediaBorderWorld(t *testing.T) *borderWorld {
 	}
 }
 
+// outsideKind is a kind of phone that carol has.
+type outsideKind struct {
+	name, params string
+	modules      []string
+	onePort      bool
+	encrypted    string // how her sound is protected, as alice's node says
+}
+
+// outsideKinds are a phone that knows nothing but RTP, one that does ICE and no more, and one that does ICE and DTLS. The last
+// is for calls from outside: baresip refuses an offer of RTP/AVP then, even with a fingerprint beside it (RFC 8643).
+var outsideKinds = []outsideKind{
+	{name: "plain RTP", encrypted: encryptedNot},
+	{name: "ICE", params: ";medianat=ice", modules: []string{"ice"}, onePort: true, encrypted: encryptedNot},
+	{name: "ICE and DTLS", params: ";medianat=ice;mediaenc=dtls_srtp", modules: []string{"srtp", "dtls_srtp", "ice"}, onePort: true, encrypted: encryptedFar},
+}
+
 // speakers starts the phones of alice and carol, each with a voice of its own.
-func (w *borderWorld) speakers(ctx context.Context) (alice, carol *phonetest.Baresip, hers, theirs []int16) {
+func (w *borderWorld) speakers(ctx context.Context, kind outsideKind) (alice, carol *phonetest.Baresip, hers, theirs []int16) {
 	w.t.Helper()
 	hers, theirs = phonetest.Speech(1, 3*time.Second), phonetest.Speech(2, 3*time.Second)
 	alice = phonetest.StartBaresip(w.t, phonetest.BaresipConfig{AOR: "sip:alice@" + testID, Proxy: w.node.SIP().String(), Sound: hers})
 	carol = phonetest.StartBaresip(w.t, phonetest.BaresipConfig{AOR: "sip:carol@provider.example", Proxy: w.out.provider.String(),
-		AuthUser: "carol", Password: "secret", Sound: theirs})
+		AuthUser: "carol", Password: "secret", Sound: theirs, Params: kind.params, Modules: kind.modules, OnePort: kind.onePort})
 	for _, p := range []*phonetest.Baresip{alice, carol} {
 		if err := p.Register(ctx); err != nil {
 			w.t.Fatal(err)
@@ -62,20 +78,20 @@ func (w *borderWorld) speakers(ctx context.Context) (alice, carol *phonetest.Bar
 
 // relayed looks at a description that has left the overlay: sound is wanted at an address of a relay peer (RFC 8656), where
 // somebody without ICE sends it too, plain RTP is offered (RFC 8643), and no port towards the phone is named.
-func (w *borderWorld) relayed(message string, offer bool) {
+func (w *borderWorld) relayed(message string, offer, plain bool) {
 	w.t.Helper()
 	_, body, _ := strings.Cut(message, "\r\n\r\n")
 	at := mediaAt(w.t, []byte(body))
 	if p := at.Port(); p >= 21600 && p <= 21699 {
 		w.t.Errorf("outside, sound is wanted at the node's port for its phone, %s", at)
 	}
-	if !strings.Contains(body, " RTP/AVP ") {
+	if (offer || plain) && !strings.Contains(body, " RTP/AVP ") {
 		w.t.Errorf("outside is asked for more than plain RTP:\n%s", body)
 	}
 	if offer && (!strings.Contains(body, "a=candidate:") || !strings.Contains(body, "typ relay") || !strings.Contains(body, "a=fingerprint:")) {
 		w.t.Errorf("no relayed candidate or no fingerprint in the offer:\n%s", body)
 	}
-	found := false
+	found := !plain // who does ICE may find a better way
 	for _, s := range w.node.Status().Calls {
 		if s.Media != nil {
 			for _, st := range s.Media.Streams {
@@ -89,7 +105,7 @@ func (w *borderWorld) relayed(message string, offer bool) {
 }
 
 // talkOutside compares what both have heard with what was said, and looks at the status of alice's node.
-func (w *borderWorld) talkOutside(ctx context.Context, alice, carol *phonetest.Baresip, hers, theirs []int16) {
+func (w *borderWorld) talkOutside(ctx context.Context, kind outsideKind, alice, carol *phonetest.Baresip, hers, theirs []int16) {
 	w.t.Helper()
 	if err := carol.WaitRecording(ctx, hers[audio.Rate:audio.Rate+audio.Rate/2], 0.98); err != nil {
 		w.t.Error(err)
@@ -106,44 +122,60 @@ func (w *borderWorld) talkOutside(ctx context.Context, alice, carol *phonetest.B
 	for _, r := range s.Relays {
 		known = known || len(m.Relays) == 1 && r.Node == m.Relays[0]
 	}
-	if m.Path != "relayed" || !known || m.Encrypted != encryptedNot {
+	if plain := kind.params == ""; m.Path == "" || plain && (m.Path != "relayed" || !known) || m.Encrypted != kind.encrypted {
 		w.t.Errorf("the status of the call: %+v; relay peers %+v", m, s.Relays)
 	}
 }
 
-// TestFlowOutboundMedia is §5.2 with sound: carol's phone is a plain one outside, and hears alice through a relay peer.
+// TestFlowOutboundMedia is §5.2 with sound: a plain phone outside hears alice through a relay peer; with one that does ICE the
+// two find the best way themselves.
 func TestFlowOutboundMedia(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts other programs")
 	}
 	w := newMediaBorderWorld(t)
-	ctx := testContext(t)
-	alice, carol, hers, theirs := w.speakers(ctx)
-	out, in := established(t, ctx, alice, carol, "sip:carol@provider.example")
-	w.talkOutside(ctx, alice, carol, hers, theirs)
-	ms := w.log.follows(t, "node in from phone: INVITE", "node out to node: INVITE", "node out to phone: 200 INVITE")
-	w.relayed(ms[1], true)
-	if at := mediaAt(t, []byte(ms[2])).Port(); at < 21600 || at > 21699 {
-		t.Errorf("alice's phone is told port %d", at)
+	for _, kind := range outsideKinds[:2] {
+		t.Run(kind.name, func(t *testing.T) {
+			ctx := testContext(t)
+			w.log.forget()
+			alice, carol, hers, theirs := w.speakers(ctx, kind)
+			defer carol.Stop()
+			defer alice.Stop()
+			out, in := established(t, ctx, alice, carol, "sip:carol@provider.example")
+			w.talkOutside(ctx, kind, alice, carol, hers, theirs)
+			ms := w.log.follows(t, "node in from phone: INVITE", "node out to node: INVITE", "node out to phone: 200 INVITE")
+			w.relayed(ms[1], true, kind.params == "")
+			if at := mediaAt(t, []byte(ms[2])).Port(); at < 21600 || at > 21699 {
+				t.Errorf("alice's phone is told port %d", at)
+			}
+			if kind.params == "" {
+				if err := out.Hold(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if err := out.Resume(ctx); err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range []*phonetest.Baresip{alice, carol} {
+					if err := p.WaitPackets(ctx, 50); err != nil {
+						t.Errorf("after a hold: %v", err)
+					}
+				}
+			}
+			w.over(ctx, in, out)
+			w.log.crossing(t)
+		})
 	}
-	if err := out.Hold(ctx); err != nil {
-		t.Fatal(err)
+}
+
+// over has one side hang up, and waits until nothing is left.
+func (w *borderWorld) over(ctx context.Context, one, other *phonetest.BaresipCall) {
+	w.t.Helper()
+	if err := one.Hangup(ctx); err != nil {
+		w.t.Fatal(err)
 	}
-	if err := out.Resume(ctx); err != nil {
-		t.Fatal(err)
+	if _, err := other.WaitClosed(ctx); err != nil {
+		w.t.Error(err)
 	}
-	for _, p := range []*phonetest.Baresip{alice, carol} {
-		if err := p.WaitPackets(ctx, 50); err != nil {
-			t.Errorf("after a hold: %v", err)
-		}
-	}
-	if err := in.Hangup(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := out.WaitClosed(ctx); err != nil {
-		t.Error(err)
-	}
-	w.log.crossing(t)
 	(&mediaWorld{w.universe, []*Node{w.node}}).idle()
 }
 
@@ -153,22 +185,23 @@ func TestFlowInboundMedia(t *testing.T) {
 		t.Skip("starts other programs")
 	}
 	w := newMediaBorderWorld(t)
-	ctx := testContext(t)
-	alice, carol, hers, theirs := w.speakers(ctx)
-	out, in := established(t, ctx, carol, alice, "sip:alice@"+testID)
-	w.talkOutside(ctx, alice, carol, hers, theirs)
-	ms := w.log.follows(t, "node in from node: INVITE", "node out to phone: INVITE", "node in from phone: 200 INVITE", "node out to node: 200 INVITE")
-	if at := mediaAt(t, []byte(ms[1])).Port(); at < 21600 || at > 21699 {
-		t.Errorf("alice's phone is told port %d", at)
+	for _, kind := range outsideKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			ctx := testContext(t)
+			w.log.forget()
+			alice, carol, hers, theirs := w.speakers(ctx, kind)
+			defer carol.Stop()
+			defer alice.Stop()
+			out, in := established(t, ctx, carol, alice, "sip:alice@"+testID)
+			w.talkOutside(ctx, kind, alice, carol, hers, theirs)
+			ms := w.log.follows(t, "node in from node: INVITE", "node out to phone: INVITE", "node in from phone: 200 INVITE", "node out to node: 200 INVITE")
+			if at := mediaAt(t, []byte(ms[1])).Port(); at < 21600 || at > 21699 {
+				t.Errorf("alice's phone is told port %d", at)
+			}
+			w.relayed(ms[3], false, kind.params == "")
+			w.over(ctx, in, out)
+		})
 	}
-	w.relayed(ms[3], false)
-	if err := in.Hangup(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := out.WaitClosed(ctx); err != nil {
-		t.Error(err)
-	}
-	(&mediaWorld{w.universe, []*Node{w.node}}).idle()
 }
 
 // TestMediaRelayEnds takes the relay peer of a call away. The nodes agree on another way over their stream, and neither phone
