@@ -275,6 +275,7 @@ func TestHowAddressesAreJudged(t *testing.T) {
 
 // TestDoubt: members try addresses that are advertised without their word too, and the owner hears when none gets through.
 func TestDoubt(t *testing.T) {
+	t.Parallel()
 	u := universe(t, 4)
 	w := newWorld(t, nil)
 	r := &role{s: w.Server, overlay: u.Peers[0], group: networkGroup}
