@@ -12,6 +12,8 @@
 //   - CPU: user and system time of the process from /proc, between the first and the last counted packet, for a million
 //     packets that arrived. On the loopback interface a sender also pays for most of the receiver's part in the kernel, the same
 //     for every relay.
+//   - Ours is package relaypeer's server, with its gate and its limits, as members use it; pion is the library's own server on ordinary
+//     sockets; coturn is turnserver with its defaults, but without TCP, TLS and a log.
 //   - Delay: from before the generator's system call that sends a packet to the kernel's receive time stamp (SO_TIMESTAMPNS)
 //     at the other end, so what the generator is busy with meanwhile does not count. The way without a relay is part of
 //     it: some 10 µs.
