@@ -109,18 +109,18 @@ func (l *natLab) sniff(t *testing.T, space, device string) (stop func() [][]byte
 
 func htons(v uint16) uint16 { return endian.NativeEndian.Uint16(endian.BigEndian.AppendUint16(nil, v)) }
 
-// clear counts the datagrams that carry a tone in G.711 which anybody can hear: 20 ms of it have few different octets, those of
+// clear counts the datagrams that carry 20 ms of a tone in G.711 which anybody can hear: 20 ms of it have few different octets, those of
 // a cipher have many.
 func clear(got [][]byte) (large, clear int) {
 	for _, b := range got {
 		if len(b) < 172 || len(b) > 260 {
 			continue
 		}
-		if kind := endian.BigEndian.Uint16(b); kind < 0x4000 && endian.BigEndian.Uint32(b[4:]) == 0x2112A442 && kind != 0x16 && kind != 0x17 {
-			continue // STUN that carries no data (RFC 8489 §5, RFC 8656 §18)
-		}
 		large++
-		for end := len(b); end >= max(160, len(b)-24); end-- { // behind it there may be a tag, or padding
+		for end := len(b); end >= max(172, len(b)-24); end-- { // behind it there may be a tag, or padding
+			if head := b[end-172:]; head[0]>>6 != 2 || head[1]&0x7f != 0 && head[1]&0x7f != 8 {
+				continue // no RTP begins there, which SRTP leaves in clear too (RFC 3711 §3.1)
+			}
 			different := map[byte]bool{}
 			for _, o := range b[end-160 : end] {
 				different[o] = true
