@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,8 +28,8 @@ type outside struct {
 	flows map[Hop]*transactiontest.Flow
 	dead  map[Hop]error // what opening gives
 	enter func(req *sip.Request) error
+	mu    sync.Mutex // guards what follows
 	tried []string
-	final []int // answers to requests from outside
 
 	trusts bool
 }
@@ -71,10 +72,12 @@ func (o *outside) Back(e Endpoint) (flow.Flow, bool) {
 	}
 	return nil, false
 }
-func (o *outside) Tried(h Hop, err error) { o.tried = append(o.tried, fmt.Sprintf("%s %v", h, err)) }
-func (o *outside) Answered(_ flow.Flow, _ sip.RequestMethod, status int) {
-	o.final = append(o.final, status)
+func (o *outside) Tried(h Hop, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tried = append(o.tried, fmt.Sprintf("%s %v", h, err))
 }
+func (o *outside) Answered(flow.Flow, sip.RequestMethod, int) {}
 
 // at gives the flow to a hop.
 func (o *outside) at(h Hop) *transactiontest.Flow {
