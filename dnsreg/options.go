@@ -29,6 +29,9 @@ const (
 	// probeAgain is when a datagram is taken for lost (timer T1 of RFC 3261 §17.1.2).
 	probeAgain = 500 * time.Millisecond
 	userAgent  = "p2psip-dns"
+	// padding makes a request over UDP larger than its response: who guards against being used to flood others with what is
+	// larger than what came, as proxy peers do, may answer then as often as is asked.
+	padding = 400
 )
 
 var (
@@ -105,14 +108,18 @@ func optionsRequest(oid overlay.ID, e Endpoint, local string) (request []byte, b
 	if e.Transport == TLS {
 		scheme = "sips"
 	}
+	pad := ""
+	if e.Transport == UDP {
+		pad = "X-Padding: " + strings.Repeat("-", padding) + "\r\n"
+	}
 	host, rport := local, ";rport"
 	if _, err := netip.ParseAddrPort(local); err != nil {
 		host = "prober.invalid" // a test's pipe
 	}
 	return fmt.Appendf(nil, "OPTIONS %[1]s:%[2]s SIP/2.0\r\nVia: SIP/2.0/%[3]s %[4]s%[5]s;branch=%[6]s\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:%[4]s>;tag=%[7]s\r\nTo: <%[1]s:%[2]s>\r\nCall-ID: %[8]s\r\nCSeq: 1 OPTIONS\r\nContact: <sip:%[4]s>\r\nUser-Agent: %[9]s\r\n"+
-		"Accept: application/sdp\r\nContent-Length: 0\r\n\r\n",
-		scheme, oid, via, host, rport, branch, hex.EncodeToString(b[12:16]), hex.EncodeToString(b[16:]), userAgent), branch
+		"Accept: application/sdp\r\n%[10]sContent-Length: 0\r\n\r\n",
+		scheme, oid, via, host, rport, branch, hex.EncodeToString(b[12:16]), hex.EncodeToString(b[16:]), userAgent, pad), branch
 }
 
 // readDatagram waits for the final response in a datagram of its own.

@@ -109,8 +109,8 @@ type Registrar struct {
 	votes     map[overlay.NodeID]*voting
 	before    map[string]bool // host labels that were in the zone at the start and have not been seen yet
 	looked    bool            // at the zone, or it was tried
-	first     time.Time // survey that told anything
-	surveyed  time.Time // last survey that told anything
+	first     time.Time       // survey that told anything
+	surveyed  time.Time       // last survey that told anything
 	complete  bool
 	alone     time.Time // cut off since
 	ready     bool

@@ -31,7 +31,7 @@ func newProgram(u *ui) *program {
 		Writer:                    io.Discard, ErrWriter: io.Discard,
 		ExitErrHandler: func(*cli.Context, error) {}, // run decides
 		Commands: []*cli.Command{
-			p.demo(), p.overlay(), p.node(), p.user(), p.account(), p.federation(), p.lookup(), p.status(), p.call(), p.echo(), p.sim(), p.bench(), p.completion(), p.help(),
+			p.demo(), p.overlay(), p.node(), p.user(), p.account(), p.federation(), p.dns(), p.lookup(), p.status(), p.call(), p.echo(), p.sim(), p.bench(), p.completion(), p.help(),
 		},
 	}
 	quiet(p.app.Commands)

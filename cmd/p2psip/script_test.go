@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "wrong": wrong, "ready": ready, "setnode": setnode, "same": same, "dns": serveZone,
+			"exits": exits, "wrong": wrong, "ready": ready, "setnode": setnode, "same": same, "dns": serveZone, "holds": waitFile,
 			"sound": makeSound, "heard": heardSound, "phones": waitPhones, "calls": waitCalls,
 		},
 	})
@@ -103,6 +103,21 @@ func setnode(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[0], res.Status.Addrs[0])
 	ts.Setenv(args[0]+"_ID", res.Status.Node)
+}
+
+// waitFile: "holds FILE TEXT" waits until a file has the text in it.
+func waitFile(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		b, _ := os.ReadFile(ts.MkAbs(args[0]))
+		if strings.Contains(string(b), args[1]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s has no %q: %s", args[0], args[1], b)
+		}
+		time.Sleep(20 * time.Millisecond) // a poll across processes
+	}
 }
 
 // serveZone: "dns FILE NAME" serves the zones in a file and puts the name server's address into the variable NAME.
