@@ -92,7 +92,7 @@ const (
 	maxPast = 3
 	// Votes are asked for one peer at a time, each peer's not more often than this.
 	voteAgain = 2 * time.Minute
-	voteTime  = 20 * time.Second
+	voteTime  = 45 * time.Second
 )
 
 // Registrar keeps the public names of an overlay true. Make one with NewRegistrar; Run does the work.
@@ -123,6 +123,7 @@ type Registrar struct {
 type voting struct {
 	votes []Vote
 	asked time.Time
+	done  bool // asked, and answered
 }
 
 // Report is how a registrar stands.
@@ -131,6 +132,7 @@ type Report struct {
 	Decisions []Decision // of everybody who is advertised
 	Adverts   int
 	Surveyed  time.Time // the overlay, last
+	Voting    int       // peers that answer, and about whom nobody has voted yet, for Quorum
 	Alone     bool      // it cannot be reached
 	Ready     bool      // enough is known to change the zone
 	Holder    string    // who keeps the zone; "" where nothing tells
@@ -336,6 +338,12 @@ func (r *Registrar) judge() {
 	}
 	maps.DeleteFunc(r.votes, func(n overlay.NodeID, _ *voting) bool { _, there := r.adverts[n]; return !there })
 	r.p.Watch(probed)
+	r.report.Voting = 0
+	for _, p := range probed {
+		if v := r.votes[p.Node]; r.adm.c.Policy == Quorum && r.p.Health(p.Node).State == Alive && (v == nil || !v.done) {
+			r.report.Voting++
+		}
+	}
 	r.decisions = r.adm.Judge(list, evidence{r}, now)
 	if !r.ready && r.looked && !r.surveyed.IsZero() {
 		since := now.Sub(r.first)
@@ -523,6 +531,7 @@ func (r *Registrar) vote(ctx context.Context) {
 		}
 		r.mu.Lock()
 		if v := r.votes[peer.Node]; v != nil {
+			v.done = true
 			v.votes = append(slices.DeleteFunc(v.votes, func(o Vote) bool {
 				return r.c.Now().Sub(o.At) > voteFor || slices.ContainsFunc(votes, func(n Vote) bool { return n.Group == o.Group })
 			}), votes...)

@@ -106,6 +106,7 @@ const (
 	ServiceTURN  Service = "turn/1.0.0"       // credentials for a relay peer; package relaypeer/credential
 	ServiceReach Service = "turn-reach/1.0.0" // may others reach this address? package relaypeer
 	ServiceMedia Service = "media/1.0.0"      // repair of media under way
+	ServiceVote  Service = "dns-vote/1.0.0"   // do others reach this proxy peer? package dnsreg
 )
 
 // protocol gives the protocol identifier of a service among the nodes of this overlay.

@@ -144,3 +144,34 @@ func (c *roleCache) askEverybody(ctx context.Context) (all adverts) {
 	wg.Wait()
 	return all
 }
+
+// AskRole asks a node itself for its signed word on a role. ErrNoRole if it does not offer it.
+func (o *Peer) AskRole(ctx context.Context, r Role, n NodeID) (Advert, error) {
+	if o.roles.caches[r] == nil {
+		return Advert{}, fmt.Errorf("%w: the role %q is not known here", ErrNoRole, clip(string(r)))
+	}
+	if n == o.host.ID() {
+		if a := o.roles.ownAdvert(r); a != nil && !a.withdrawn {
+			return a.Advert, nil
+		}
+		return Advert{}, fmt.Errorf("%w: this node does not", ErrNoRole)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timing.Walk)
+	defer cancel()
+	if err := o.connect(ctx, n, nil); err != nil {
+		return Advert{}, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)
+	}
+	k := roleKey{role: r, node: n}
+	rec, _, err := o.messenger.GetValue(ctx, n, k.key(o.doc.ID))
+	if err != nil {
+		return Advert{}, fmt.Errorf("%w: node %s: %w", ErrUnreachable, n, err)
+	}
+	s, err := o.roles.read(k, rec.GetValue())
+	switch {
+	case err != nil:
+		return Advert{}, fmt.Errorf("node %s: %w", n, err)
+	case len(s) == 0 || s[0].withdrawn:
+		return Advert{}, fmt.Errorf("%w: node %s has given it up", ErrNoRole, n)
+	}
+	return s[0].Advert, nil
+}

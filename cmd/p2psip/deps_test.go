@@ -42,7 +42,7 @@ var allowed = map[string][]string{
 	"relaypeer/client":      {"relaypeer/credential", "overlay"}, // allocations for whoever moves sound
 	"relaypeer/datapath":    {},
 	"relaypeer/load":        {"relaypeer", "relaypeer/credential", "relaypeer/datapath"}, // measures a relay
-	"cmd/p2psip/node":       {"relaypeer", "relaypeer/client", "relaypeer/credential", "relaypeer/datapath", "interwork/media", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
+	"cmd/p2psip/node":       {"dnsreg", "relaypeer", "relaypeer/client", "relaypeer/credential", "relaypeer/datapath", "interwork/media", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/account", "interwork/edge", "interwork/proxy", "interwork/transaction", "interwork/flow", "interwork/message", "overlay", "overlay/datadir"},
 	"cmd/p2psip":            {"dnsreg", "relaypeer", "relaypeer/datapath", "relaypeer/load", "proxypeer", "proxypeer/policy", "interwork/locate", "interwork/locate/zone", "interwork/flow", "cmd/p2psip/node", "interwork/account", "interwork/edge", "interwork/phone", "interwork/phone/audio", "interwork/proxy", "overlay", "overlay/datadir", "sim", "sim/public", "sim/report", "sim/result"},
 }
 

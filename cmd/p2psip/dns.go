@@ -34,9 +34,10 @@ func (p *program) dns() *cli.Command {
 // dnsFlags are those that say who is let in, and what the records are like.
 func dnsFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{dataFlag(),
-		&cli.StringFlag{Name: "policy", Value: string(dnsreg.Certified), Usage: "`NAME` of who is let in: certified (whoever has a credential for the role), allowlist, or open (as certified, with narrower limits) (default: certified)"},
+		&cli.StringFlag{Name: "policy", Value: string(dnsreg.Certified), Usage: "`NAME` of who is let in: certified (whoever has a credential for the role), allowlist, quorum (whoever members in other networks have reached), or open (as certified, with narrower limits) (default: certified)"},
 		&cli.StringSliceFlag{Name: "allow", Usage: "`NODE` that is let in, for the policy allowlist"},
 		&cli.StringSliceFlag{Name: "deny", Usage: "`NODE` that is not let in, under every policy"},
+		&cli.IntFlag{Name: "votes", Value: 2, Usage: "`N` networks that members must have reached a proxy peer from, for the policy quorum (default: 2)"},
 		&cli.StringSliceFlag{Name: "allow-network", Usage: "`CIDR` of a network that counts as public, for closed networks"},
 		&cli.StringSliceFlag{Name: "transport", Usage: "`NAME` of a transport to register: udp, tcp or tls, the preferred one first (default: all three)"},
 		&cli.IntFlag{Name: "max-peers", Value: dnsreg.DefaultMaxPeers, Usage: fmt.Sprintf("`N` proxy peers in the zone at a time; of more each has its turn (default: %d)", dnsreg.DefaultMaxPeers)},
@@ -62,8 +63,8 @@ func (p *program) dnsRegistrar(c *cli.Context) (data string, r dnsreg.RegistrarC
 		return "", r, withHint(&usageError{err.Error()}, "p2psip dns %s --help", c.Command.Name)
 	}
 	r.Admission.Policy = dnsreg.Policy(c.String("policy"))
-	if r.Admission.Policy == dnsreg.Quorum {
-		return "", r, withHint(usagef("--policy quorum: nodes do not vote yet"), "certified, allowlist and open are there")
+	if r.Admission.Votes = c.Int("votes"); c.IsSet("votes") && r.Admission.Policy != dnsreg.Quorum {
+		return "", r, withHint(usagef("--votes is for the policy quorum"), "add --policy quorum")
 	}
 	if r.Admission.Allow, err = nodesOf(c, "allow"); err != nil {
 		return "", r, err
@@ -84,7 +85,7 @@ func (p *program) dnsRegistrar(c *cli.Context) (data string, r dnsreg.RegistrarC
 	if r.Probes.Every = c.Duration("probe-every"); r.Probes.Every < time.Second || r.Probes.Every > time.Minute {
 		return "", r, withHint(usagef("--probe-every: %v is not between 1s and 1m", r.Probes.Every), "20s has a dead proxy peer out of the zone within 41 seconds")
 	}
-	r.Source = nodeSource{data}
+	r.Source, r.Voter = nodeSource{data}, nodeSource{data}
 	return data, r, nil
 }
 
@@ -116,6 +117,12 @@ func (n nodeSource) SurveyRole(ctx context.Context, r overlay.Role, turn int) (o
 		return overlay.Survey{}, err
 	}
 	return *res.Survey, err
+}
+
+// Vote implements dnsreg.Voter.
+func (n nodeSource) Vote(ctx context.Context, peer dnsreg.Peer) ([]dnsreg.Vote, error) {
+	res, err := node.Ask(ctx, n.data, node.Request{Do: "vote", Node: peer.Node.String()})
+	return res.Votes, err
 }
 
 // dnsView is what plan prints, and what run leaves for explain: the decisions and the records.

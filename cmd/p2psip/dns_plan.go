@@ -51,7 +51,7 @@ func (p *program) plan(ctx context.Context, cfg dnsreg.RegistrarConfig) (dnsreg.
 	cfg.Backend, cfg.Logger, cfg.Look = &dnsreg.DryRun{}, slog.New(slog.DiscardHandler), time.Second
 	cfg.Probes.Again = time.Second
 	cfg.Report = func(r dnsreg.Report) {
-		if r.Ready && !r.Applied.IsZero() {
+		if r.Ready && !r.Applied.IsZero() && r.Voting == 0 {
 			select {
 			case found <- r:
 			default:

@@ -60,6 +60,12 @@ type Config struct {
 	// Media, when set, has the sound of phones that do no ICE pass through the node; nil: session descriptions pass untouched.
 	Media *MediaConfig
 
+	// Votes is for tests and closed networks: where this node tries proxy peers for others, and which network its voters are in.
+	Votes struct {
+		Override []netip.Prefix
+		Network  func(member overlay.NodeID, at netip.Addr) string
+	}
+
 	Control bool // answer questions on a socket in the data directory
 
 	Timing       overlay.Timing

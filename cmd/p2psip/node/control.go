@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"p2psip/dnsreg"
 	"p2psip/overlay"
 	"p2psip/proxypeer/policy"
 )
@@ -25,16 +26,18 @@ import (
 //	{"do":"lookup","aor":"sip:bob@p2psip.example"}
 //	{"do":"reload"}
 //	{"do":"survey","role":"proxy","turn":3}
+//	{"do":"vote","node":"12D3KooW…"}
 //
 //	{"status":{…}}   {"found":{…}}   {"found":{…},"error":"…","kind":"offline"}
 
 // Request is a question.
 type Request struct {
-	Do  string `json:"do"`            // "status", "lookup", "reload" or "survey"
+	Do  string `json:"do"`            // "status", "lookup", "reload", "survey" or "vote"
 	AOR string `json:"aor,omitempty"` // for lookup
 
 	Role overlay.Role `json:"role,omitempty"` // for survey
 	Turn int          `json:"turn,omitempty"` // for survey: counts them
+	Node string       `json:"node,omitempty"` // for vote
 }
 
 // Response is the answer.
@@ -43,6 +46,7 @@ type Response struct {
 	Found  *Found          `json:"found,omitempty"`
 	Reload *Reloaded       `json:"reloaded,omitempty"`
 	Survey *overlay.Survey `json:"survey,omitempty"`
+	Votes  []dnsreg.Vote   `json:"votes,omitempty"`
 	Error  string          `json:"error,omitempty"`
 	Kind   string          `json:"kind,omitempty"` // which error, see kinds
 }
@@ -227,6 +231,11 @@ func (c *control) answer(req Request) (res Response) {
 		r, err := c.n.Reload()
 		res := failure(err)
 		res.Reload = &r
+		return res
+	case "vote":
+		votes, err := c.n.vote(c.ctx, req.Node)
+		res := failure(err)
+		res.Votes = votes
 		return res
 	case "survey":
 		ctx, cancel := context.WithTimeout(c.ctx, controlLookup)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"p2psip/dnsreg"
 	"p2psip/interwork/account"
 	"p2psip/interwork/edge"
 	"p2psip/interwork/flow"
@@ -41,6 +42,7 @@ type Node struct {
 	finder       *proxypeer.Finder // nil: it is one
 	relayPeer    *relaypeer.Server // nil: the node is no relay peer
 	mediaSockets addrPorts         // of the node's own media
+	booth        *dnsreg.Booth     // nil: there is no network to try proxy peers in
 	prober       *relaypeer.Prober // nil: there is no network to try addresses in
 	prepared     func()            // ends the search for proxy peers, or the watch over federation
 
@@ -205,6 +207,9 @@ func (n *Node) assemble(doc *overlay.Document, secret []byte) (err error) {
 	if err := n.startRelayPeer(doc.ID, secret); err != nil {
 		return err
 	}
+	if err := n.startVoting(doc.ID); err != nil {
+		return err
+	}
 	return n.startAccounts(doc.ID)
 }
 
@@ -277,6 +282,7 @@ func (n *Node) close() error {
 	}
 	n.closeMedia()
 	if n.overlay != nil {
+		n.closeVoting()
 		errs = append(errs, n.closeRelayPeer()) // after the media of this node, which may go through itself
 		errs = append(errs, n.overlay.Close())
 	}
