@@ -43,7 +43,12 @@
 //
 // Peer tries the addresses of the overlay document, those it was configured with, the nodes it met in earlier runs and
 // what it finds in the local network (mDNS), and again when it has lost all others (join.go). OpenStream and
-// HandleStreams carry SIP between members, each of whom shows a credential first (stream.go).
+// HandleStreams carry SIP between members, each of whom shows a credential first (stream.go). What a node has signed, Vouched of
+// any other one can check (vouch.go).
+//
+// A node without a public address is reached through others that have one: it holds reservations with two of them, for libp2p's
+// circuits, and names these ways in what it publishes (circuit.go). Streams between members go over them, encrypted from end to end;
+// the DHT does without.
 //
 // What this package never does: hand out a record that did not pass the checks, use more than a bounded amount of memory
 // on behalf of a stranger, or say that something is stored before a majority has said so.
