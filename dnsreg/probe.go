@@ -70,7 +70,8 @@ type Prober struct {
 	wg     sync.WaitGroup
 
 	mu   sync.Mutex // guards all below
-	m    map[watched]*pulse
+	m    map[overlay.NodeID]map[Endpoint]*pulse
+	size int // endpoints in m
 	sent uint64
 }
 
@@ -91,7 +92,7 @@ type pulse struct {
 
 // NewProber makes a Prober that has nothing to probe yet.
 func NewProber(c ProberConfig) *Prober {
-	p := &Prober{c: c.withDefaults(), news: make(chan struct{}, 1), m: map[watched]*pulse{}}
+	p := &Prober{c: c.withDefaults(), news: make(chan struct{}, 1), m: map[overlay.NodeID]map[Endpoint]*pulse{}}
 	for i := range p.slots {
 		p.slots[i] = make(chan struct{}, p.c.AtOnce)
 	}
@@ -123,19 +124,29 @@ func (p *Prober) Watch(peers []Peer) {
 			want[watched{peer.Node, e}] = true
 		}
 	}
-	for w, q := range p.m {
-		if !want[w] {
-			q.stop()
-			delete(p.m, w)
+	for n, list := range p.m {
+		for e, q := range list {
+			if !want[watched{n, e}] {
+				q.stop()
+				p.size--
+				delete(list, e)
+			}
+		}
+		if len(list) == 0 {
+			delete(p.m, n)
 		}
 	}
 	for w := range want {
-		if p.m[w] != nil || len(p.m) >= maxWatched {
+		if p.m[w.node][w.at] != nil || p.size >= maxWatched {
 			continue
 		}
 		ctx, stop := context.WithCancel(p.ctx)
 		q := &pulse{stop: stop}
-		p.m[w] = q
+		if p.m[w.node] == nil {
+			p.m[w.node] = map[Endpoint]*pulse{}
+		}
+		p.m[w.node][w.at] = q
+		p.size++
 		p.wg.Go(func() { p.keep(ctx, w, q) })
 	}
 }
@@ -213,17 +224,14 @@ func (p *Prober) Health(n overlay.NodeID) Health {
 	var h Health
 	unknown := false
 	var details []string
-	for w, q := range p.m {
-		if w.node != n {
-			continue
-		}
+	for e, q := range p.m[n] {
 		switch q.state {
 		case Alive:
-			h.Alive = append(h.Alive, w.at)
+			h.Alive = append(h.Alive, e)
 		case Unknown:
 			unknown = true
 		case Dead:
-			details = append(details, fmt.Sprintf("%s %s: %s", w.at.Transport, w.at.Addr, q.detail))
+			details = append(details, fmt.Sprintf("%s %s: %s", e.Transport, e.Addr, q.detail))
 		}
 	}
 	slices.Sort(details)
@@ -241,9 +249,11 @@ func (p *Prober) Health(n overlay.NodeID) Health {
 func (p *Prober) Settled() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, q := range p.m {
-		if q.state == Unknown {
-			return false
+	for _, list := range p.m {
+		for _, q := range list {
+			if q.state == Unknown {
+				return false
+			}
 		}
 	}
 	return true

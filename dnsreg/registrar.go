@@ -336,6 +336,9 @@ func (r *Registrar) judge() {
 			probed = append(probed, c.Peer)
 		}
 	}
+	for n := range r.gone {
+		delete(r.before, HostLabel(n))
+	}
 	maps.DeleteFunc(r.votes, func(n overlay.NodeID, _ *voting) bool { _, there := r.adverts[n]; return !there })
 	r.p.Watch(probed)
 	r.report.Voting = 0
@@ -456,9 +459,11 @@ func (r *Registrar) want(n Notes) ([]dns.RR, error) {
 	now := r.c.Now()
 	r.report.Holder = n.By
 	if !r.ready {
+		hosts := hostsOf(n.Own)
 		if r.before == nil {
-			r.before = hostsOf(n.Own)
+			r.before = hosts
 		}
+		maps.DeleteFunc(r.before, func(h string, _ bool) bool { return !hosts[h] }) // another registrar has taken it out
 		return nil, errNotReady
 	}
 	peers := r.admitted(now)
