@@ -377,6 +377,7 @@ func TestTwoRegistrars(t *testing.T) {
 			}
 		}
 		t.Logf("another registrar's peers are out after %v", time.Since(died))
+		synctest.Wait()
 		if w.notes.By != "b" || !strings.Contains(logB.String(), "keeps the zone from now on") {
 			t.Errorf("by %q\n%s", w.notes.By, logB)
 		}
