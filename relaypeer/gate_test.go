@@ -3,6 +3,7 @@ package relaypeer
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -243,9 +244,17 @@ func TestEndsWithItsConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		if _, err := c.Write(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 32)); err != nil { // from here on its time runs
+			t.Fatal(err)
+		}
 		open = append(open, c)
 	}
-	eventually(t, "three connections", func() bool { return w.Status().Conns == 3 })
+	if n := w.Status().Conns; n != 3 {
+		t.Fatalf("%d connections", n)
+	}
 	// One more of the same host is one too many.
 	c, err := net.Dial("tcp4", w.tcp.String())
 	if err != nil {

@@ -10,12 +10,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"p2psip/interwork/phone"
+	"p2psip/interwork/phonetest"
 )
 
 // shellBlocks gives the commands of the README's fenced blocks, block by block.
@@ -52,7 +54,7 @@ func TestReadme(t *testing.T) {
 	dir := t.TempDir()
 	ports := map[string]string{}
 	for _, p := range []string{"5061", "5062", "5063", "5064", "5070", "5081", "5082", "5083", "5084", "3478"} {
-		ports[p] = freePort(t)
+		ports[p] = strconv.Itoa(int(phonetest.FreePort(t, "127.0.0.1").Port()))
 	}
 	edit := func(s string) string {
 		s = portInCommand.ReplaceAllStringFunc(s, func(at string) string { // at once: a port given may begin with one of those
@@ -213,23 +215,4 @@ func readmeCall(t *testing.T, aliceProxy, bobProxy string) {
 	if err := call.Hangup(ctx); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freePort finds a port that is free for UDP and TCP on loopback.
-func freePort(t *testing.T) string {
-	for range 50 {
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(pc.LocalAddr().String())
-		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
-		pc.Close()
-		if err == nil {
-			ln.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -21,30 +22,41 @@ const (
 	reserveIP = "127.0.0.2"
 )
 
+// firstPort and lastPort are where ports are given away from: below those that systems give to whoever asks for any, so
+// that no socket of another test takes one in the meantime, and below those for nodes' media.
+const (
+	firstPort = 10_000
+	lastPort  = 19_999
+)
+
 // freePorts finds n consecutive ports, the first one even (RTP wants that), free on 127.0.0.1 for both UDP and TCP.
 func freePorts(t testing.TB, n int) int {
 	t.Helper()
-	for range 200 {
-		pc, err := net.ListenPacket("udp4", phoneIP+":0")
-		if err != nil {
-			t.Fatalf("find a free port: %v", err)
-		}
-		first := pc.LocalAddr().(*net.UDPAddr).Port &^ 1
-		pc.Close()
-		if first+n > 65535 {
-			continue
-		}
-		if held := reserve(first, n); held != nil {
+	return portsAt(t, phoneIP, n)
+}
+
+// FreePort gives an address of a loopback host whose port is free for UDP and TCP, and is not given away again while the test
+// runs.
+func FreePort(t testing.TB, host string) netip.AddrPort {
+	t.Helper()
+	return netip.AddrPortFrom(netip.MustParseAddr(host), uint16(portsAt(t, host, 1)))
+}
+
+func portsAt(t testing.TB, host string, n int) int {
+	t.Helper()
+	for range 500 {
+		first := (firstPort + rand.IntN(lastPort-firstPort-n)) &^ 1
+		if held := reserve(host, first, n); held != nil {
 			t.Cleanup(held)
 			return first
 		}
 	}
-	t.Fatalf("found no %d free ports in a row on %s", n, phoneIP)
+	t.Fatalf("found no %d free ports in a row on %s", n, host)
 	return 0
 }
 
 // reserve takes the ports, or returns nil if any of them is in use; the result gives them back.
-func reserve(first, n int) (release func()) {
+func reserve(host string, first, n int) (release func()) {
 	var held []net.PacketConn
 	release = func() {
 		for _, pc := range held {
@@ -58,7 +70,7 @@ func reserve(first, n int) (release func()) {
 			return nil
 		}
 		held = append(held, pc)
-		if !free(p) {
+		if !free(host, p) {
 			release()
 			return nil
 		}
@@ -66,14 +78,14 @@ func reserve(first, n int) (release func()) {
 	return release
 }
 
-func free(port int) bool {
-	addr := net.JoinHostPort(phoneIP, strconv.Itoa(port))
-	pc, err := net.ListenPacket("udp4", addr)
+func free(host string, port int) bool {
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	pc, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		return false
 	}
 	pc.Close()
-	ln, err := net.Listen("tcp4", addr)
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return false
 	}

@@ -47,7 +47,7 @@ func startCoturn(t testing.TB, host string, args ...string) *coturn {
 	t.Helper()
 	path := phonetest.Need(t, "turnserver")
 	dir := t.TempDir()
-	c := &coturn{host: host, port: freePort(t, host), tls: freePort(t, host), secret: "a secret of " + t.Name()}
+	c := &coturn{host: host, port: int(phonetest.FreePort(t, host).Port()), tls: int(phonetest.FreePort(t, host).Port()), secret: "a secret of " + t.Name()}
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	c.key = writeCertificate(t, cert, key)
 	all := []string{
@@ -152,26 +152,6 @@ func writeCertificate(t testing.TB, certFile, keyFile string) []byte {
 	}
 	h := sha256.Sum256(spki)
 	return h[:]
-}
-
-// freePort finds a port that is free for UDP and TCP.
-func freePort(t testing.TB, host string) int {
-	t.Helper()
-	for range 100 {
-		u, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := u.LocalAddr().(*net.UDPAddr).Port
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-		_ = u.Close()
-		if err == nil {
-			_ = l.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free for UDP and TCP")
-	return 0
 }
 
 // one gets a single allocation.
@@ -323,7 +303,7 @@ func TestCoturnQuota(t *testing.T) {
 }
 
 func TestCoturnCapacity(t *testing.T) {
-	port := freePort(t, "127.0.0.1")
+	port := int(phonetest.FreePort(t, "127.0.0.1").Port())
 	c := startCoturn(t, "127.0.0.1", "--min-port", strconv.Itoa(port), "--max-port", strconv.Itoa(port))
 	w := newWorld(t)
 	w.relay(c.grant(time.Hour, UDP))

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"p2psip/interwork/phonetest"
 	"p2psip/overlay"
 	"p2psip/relaypeer/credential"
 )
@@ -129,7 +130,7 @@ func TestLineup(t *testing.T) {
 // A port where nothing listens is no reason to wait for the head start.
 func TestClosedPortIsPassedAtOnce(t *testing.T) {
 	g, _ := pionRelay(t)
-	g.URIs = []string{fmt.Sprintf("turn:127.0.0.1:%d", freePort(t, "127.0.0.1")), g.URIs[1]}
+	g.URIs = []string{fmt.Sprintf("turn:127.0.0.1:%d", phonetest.FreePort(t, "127.0.0.1").Port()), g.URIs[1]}
 	w := newWorld(t)
 	w.relay(g)
 	begun := time.Now()

@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"p2psip/interwork/locate/locatetest"
+	"p2psip/interwork/phonetest"
 	"p2psip/overlay"
 	"p2psip/proxypeer"
 )
 
 // TestBinding has a proxy peer look where the DNS (BIND) leads to, by what is in the zone.
 func TestBinding(t *testing.T) {
-	here, there := freePort(t, "127.0.0.31"), freePort(t, "127.0.0.32")
+	here, there := phonetest.FreePort(t, "127.0.0.31"), phonetest.FreePort(t, "127.0.0.32")
 	zone := func(records string) map[string]string {
 		return map[string]string{testID: "$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\npp A 127.0.0.31\nother A 127.0.0.32\n" + records}
 	}

@@ -95,25 +95,6 @@ request_route {
 }
 `
 
-func freePort(t *testing.T, host string) netip.AddrPort {
-	t.Helper()
-	for range 50 {
-		pc, err := net.ListenPacket("udp", host+":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ap := pc.LocalAddr().(*net.UDPAddr).AddrPort()
-		ln, err := net.Listen("tcp", ap.String())
-		pc.Close()
-		if err == nil {
-			ln.Close()
-			return ap
-		}
-	}
-	t.Fatal("no free port")
-	return netip.AddrPort{}
-}
-
 // newPublicWorld starts name server and provider. Kamailio reads /etc/resolv.conf, so it gets one of its own in a mount
 // namespace.
 func newPublicWorld(t *testing.T) *publicWorld {
@@ -121,8 +102,8 @@ func newPublicWorld(t *testing.T) *publicWorld {
 	phonetest.Need(t, "kamailio")
 	phonetest.Need(t, "unshare")
 	w := &publicWorld{t: t}
-	w.provider = freePort(t, "127.0.0.1")
-	w.peers = [2]netip.AddrPort{freePort(t, "127.0.0.31"), freePort(t, "127.0.0.32")}
+	w.provider = phonetest.FreePort(t, "127.0.0.1")
+	w.peers = [2]netip.AddrPort{phonetest.FreePort(t, "127.0.0.31"), phonetest.FreePort(t, "127.0.0.32")}
 	w.bind = locatetest.StartBIND(t, w.zones(0, 1))
 	w.dns = w.bind.Addr
 	w.relay.Store(&w.dns)

@@ -138,7 +138,7 @@ func TestTLS(t *testing.T) {
 	providerCert, providerKey := pki.issue("provider.example")
 	wrongCert, wrongKey := pki.issue("other.example")
 	ourCert, ourKey := pki.issue(testID)
-	phones, secure, wrong, pp := freePort(t, "127.0.0.1"), freePort(t, "127.0.0.1"), freePort(t, "127.0.0.1"), freePort(t, "127.0.0.31")
+	phones, secure, wrong, pp := phonetest.FreePort(t, "127.0.0.1"), phonetest.FreePort(t, "127.0.0.1"), phonetest.FreePort(t, "127.0.0.1"), phonetest.FreePort(t, "127.0.0.31")
 	zone := func(port uint16, addr string) string {
 		return fmt.Sprintf(`$TTL 60
 @ SOA ns hostmaster 1 3600 600 86400 60

@@ -9,6 +9,7 @@ import (
 
 	"p2psip/interwork/locate/locatetest"
 	"p2psip/interwork/phone"
+	"p2psip/interwork/phonetest"
 	"p2psip/overlay"
 	"p2psip/proxypeer"
 )
@@ -56,7 +57,7 @@ func newForeignOverlay(t *testing.T, id, user string, at netip.AddrPort, dns str
 // of each other what the DNS says and nothing else. The users call each other, and either side hangs up.
 func TestTwoOverlays(t *testing.T) {
 	const one, two = "one.example", "two.example"
-	atOne, atTwo := freePort(t, "127.0.0.41"), freePort(t, "127.0.0.42")
+	atOne, atTwo := phonetest.FreePort(t, "127.0.0.41"), phonetest.FreePort(t, "127.0.0.42")
 	bind := locatetest.StartBIND(t, map[string]string{one: zoneOf(one, atOne), two: zoneOf(two, atTwo)})
 	a := newForeignOverlay(t, one, "alice", atOne, bind.Addr)
 	b := newForeignOverlay(t, two, "bob", atTwo, bind.Addr)

@@ -3,6 +3,7 @@ package locatetest
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,7 +27,8 @@ func StartDynamicBIND(t testing.TB, zones map[string]string, keys ...TSIG) *Serv
 	path := phonetest.Need(t, "named")
 	dir := t.TempDir()
 	var b, allow strings.Builder
-	host, port, addr := freePort(t)
+	at := phonetest.FreePort(t, "127.0.0.1")
+	host, port, addr := at.Addr().String(), strconv.Itoa(int(at.Port())), at.String()
 	for _, k := range keys {
 		fmt.Fprintf(&b, "key %q { algorithm %s; secret %q; };\n", k.Name, k.Algorithm, k.Secret)
 		fmt.Fprintf(&allow, "key %q; ", k.Name)
@@ -54,7 +56,8 @@ func StartKnot(t testing.TB, zones map[string]string, keys ...TSIG) *Server {
 	path := phonetest.Need(t, "knotd")
 	dir := t.TempDir()
 	var b strings.Builder
-	host, port, addr := freePort(t)
+	at := phonetest.FreePort(t, "127.0.0.1")
+	host, port, addr := at.Addr().String(), strconv.Itoa(int(at.Port())), at.String()
 	fmt.Fprintf(&b, "server:\n  rundir: %q\n  listen: %s@%s\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n", dir, host, port)
 	fmt.Fprintf(&b, "log:\n  - target: stderr\n    any: info\ndatabase:\n  storage: %q\n  journal-db-max-size: 20M\n", dir)
 	var ids []string

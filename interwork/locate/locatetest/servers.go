@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,7 +51,8 @@ func StartBIND(t testing.TB, zones map[string]string) *Server {
 	path := phonetest.Need(t, "named")
 	dir := t.TempDir()
 	var b strings.Builder
-	host, port, addr := freePort(t)
+	at := phonetest.FreePort(t, "127.0.0.1")
+	host, port, addr := at.Addr().String(), strconv.Itoa(int(at.Port())), at.String()
 	fmt.Fprintf(&b, `options {
 	directory "%s"; listen-on port %s { %s; }; listen-on-v6 { none; };
 	recursion no; dnssec-validation no; notify no; minimal-responses no; session-keyfile none; pid-file none;
@@ -80,7 +82,8 @@ func StartUnbound(t testing.TB, domains map[string]string) *Server {
 	path := phonetest.Need(t, "unbound")
 	dir := t.TempDir()
 	var b strings.Builder
-	host, port, addr := freePort(t)
+	at := phonetest.FreePort(t, "127.0.0.1")
+	host, port, addr := at.Addr().String(), strconv.Itoa(int(at.Port())), at.String()
 	fmt.Fprintf(&b, `server:
 	interface: %s@%s
 	do-ip6: no
@@ -122,27 +125,6 @@ func write(t testing.TB, dir, name, text string) {
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freePort finds a port that is free for UDP and TCP.
-func freePort(t testing.TB) (host, port, addr string) {
-	t.Helper()
-	for range 100 {
-		pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr = pc.LocalAddr().String()
-		ln, err := net.Listen("tcp4", addr)
-		pc.Close()
-		if err == nil {
-			ln.Close()
-			host, port, _ = net.SplitHostPort(addr)
-			return host, port, addr
-		}
-	}
-	t.Fatal("found no port that is free for UDP and TCP")
-	return
 }
 
 // run starts the program and returns when it says that it is ready.
