@@ -40,6 +40,14 @@ bench:
 bench-relay *args:
     go run ./cmd/p2psip bench relay {{args}}
 
+# calls through this program's proxy core, inside and across the border, beside Kamailio
+bench-proxy *args:
+    go test ./interwork/proxy -run XXX -bench 'Call/kamailio' -benchtime 3000x {{args}}
+
+# how many calls' sound one core carries, encrypted
+bench-media *args:
+    go test ./interwork/media -run XXX -bench AnchoredCalls -benchtime 10x {{args}}
+
 # calls between homes behind every kind of NAT, in network namespaces of this machine: as root, with iproute2, nftables and conntrack
 natlab *args:
     P2PSIP_NATLAB=1 go test ./cmd/p2psip -run TestNATLab -v -timeout 30m {{args}}
