@@ -47,21 +47,17 @@ func (o *Peer) SurveyRole(ctx context.Context, r Role, turn int) (Survey, error)
 		all = union(all, adverts{a})
 	}
 	level, ok := all.level("")
-	if level == 0 && all.living() >= MaxAdverts/2 {
+	if level <= 1 && all.living() >= MaxAdverts/2 {
 		// The well-known key may be full (by octets, before MaxAdverts are there), and the overlay too small for shards: then those who are not named there are neighbours.
 		all = union(all, c.askEverybody(ctx))
 	}
-	if ok && level > 0 {
-		shards := 1 << level
-		n := min(shards, surveyKeys)
-		if n < shards {
-			complete = false
-		}
+	if ok {
+		keys, whole := surveyed(r, all, level, turn)
+		complete = complete && whole
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		slots := make(chan struct{}, surveyAtOnce)
-		for i := range n {
-			k := roleKey{role: r, level: level, index: uint32((turn*surveyKeys + i) % shards)}
+		for _, k := range keys {
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
@@ -97,6 +93,39 @@ func (o *Peer) SurveyRole(ctx context.Context, r Role, turn int) (Survey, error)
 	return out, nil
 }
 
+// surveyed gives the shards to be asked for in a turn: those of the level that most use, then those of the levels that others were
+// seen to use, and of its neighbours, because who advertises judges by itself how many shards there should be. whole says that none
+// of a level in use is left out.
+func surveyed(r Role, all adverts, level, turn int) (keys []roleKey, whole bool) {
+	levels := []int{level}
+	for _, a := range all {
+		if !slices.Contains(levels, a.level) {
+			levels = append(levels, a.level)
+		}
+	}
+	used := len(levels)
+	for _, l := range []int{level + 1, level - 1} {
+		if !slices.Contains(levels, l) {
+			levels = append(levels, l)
+		}
+	}
+	whole = true
+	for i, l := range levels {
+		if l < 1 || l > maxLevel {
+			continue
+		}
+		shards := 1 << l
+		n := min(shards, surveyKeys-len(keys))
+		if n < shards && i < used {
+			whole = false
+		}
+		for k := range n {
+			keys = append(keys, roleKey{role: r, level: l, index: uint32((turn*n + k) % shards)})
+		}
+	}
+	return keys, whole
+}
+
 // ownAdvert gives what this node itself says about a role, nil if it does not offer it.
 func (r *roles) ownAdvert(role Role) *advert {
 	r.mu.Lock()
@@ -116,13 +145,18 @@ func (r *roles) ownAdvert(role Role) *advert {
 	return s[0]
 }
 
-// askEverybody asks the nodes of the routing table for their own word on the role.
+// askEverybody asks the nodes of the routing table, and those that are connected, for their own word on the role.
 func (c *roleCache) askEverybody(ctx context.Context) (all adverts) {
 	o := c.r.o
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, surveyAtOnce)
 	list := o.dht.RoutingTable().ListPeers()
+	for _, p := range o.host.Network().Peers() {
+		if !slices.Contains(list, p) {
+			list = append(list, p)
+		}
+	}
 	for _, p := range list[:min(len(list), maxSurveyed)] {
 		slots <- struct{}{}
 		wg.Go(func() {

@@ -3,6 +3,7 @@ package overlay_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 // A survey finds everybody who offers a role, also more than Find gives, whoever asks; and tells who has given it up.
 func TestSurveyRole(t *testing.T) {
 	u := universe(t, 22, 20)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	asker := u.Peers[21]
 	if s, err := asker.SurveyRole(ctx, overlay.RoleProxy, 0); !errors.Is(err, overlay.ErrNoRole) {
@@ -26,9 +27,16 @@ func TestSurveyRole(t *testing.T) {
 		want = append(want, p.ID())
 	}
 	slices.Sort(want)
+	var found string
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("found last: %s", found)
+		}
+	})
 	for _, p := range []*overlay.Peer{asker, u.Peers[0]} {
 		eventually(t, "everybody is found", func() bool {
 			s, err := p.SurveyRole(ctx, overlay.RoleProxy, 0)
+			found = fmt.Sprintf("%d of %d, complete: %v, %v", len(s.Offered), len(want), s.Complete, err)
 			return err == nil && slices.Equal(nodes(s.Offered), want)
 		})
 	}
