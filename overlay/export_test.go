@@ -138,3 +138,8 @@ func KeyDistance(a AOR, n NodeID) [32]byte { return kadDistance(kadTarget(userKe
 
 // NodeDistance gives the distance between two nodes.
 func NodeDistance(a, b NodeID) [32]byte { return kadDistance(kadTarget(string(a)), b) }
+
+// PutRecord stores a value at the nodes nearest to its key, as publishing does.
+func (o *Peer) PutRecord(ctx context.Context, key string, value []byte) (Publication, error) {
+	return o.putRecord(ctx, key, value)
+}

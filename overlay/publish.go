@@ -2,11 +2,13 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -110,6 +112,9 @@ func (o *Peer) putAt(t *tally, p NodeID, spare <-chan NodeID, key string, value 
 	for {
 		ctx, cancel := context.WithTimeout(withTally(o.ctx, t), o.timing.RPC)
 		err := o.messenger.PutValue(ctx, p, record.MakePutRecord(key, value))
+		if errors.Is(err, network.ErrReset) && o.holds(ctx, p, key, value) {
+			err = nil
+		}
 		cancel()
 		if err == nil {
 			return nil
@@ -123,6 +128,21 @@ func (o *Peer) putAt(t *tally, p NodeID, spare <-chan NodeID, key string, value 
 		}
 		p = next
 	}
+}
+
+// holds says whether a node that has refused a value stores what it says all the same, or something newer. It does where another node
+// was faster to hand the same record over (handover.go); the refusal itself carries no reason.
+func (o *Peer) holds(ctx context.Context, p NodeID, key string, value []byte) bool {
+	ours, err := o.verifier.record(value, true)
+	if err != nil {
+		return false
+	}
+	rec, _, err := o.messenger.GetValue(ctx, p, key)
+	if err != nil || rec == nil {
+		return false
+	}
+	theirs, err := o.verifier.record(rec.GetValue(), true)
+	return err == nil && theirs[0].aor == ours[0].aor && !ours.adds(theirs)
 }
 
 // nearerThan says whether this node itself is among the k nearest to key.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -166,7 +167,7 @@ func (s *Server) run(g *gate) error {
 	}
 	t, err := turn.NewServer(turn.ServerConfig{
 		Realm:         Realm,
-		LoggerFactory: silent{},
+		LoggerFactory: silent(),
 		AuthHandler: func(username, realm string, _ net.Addr) ([]byte, bool) {
 			return s.cfg.Secret.Key(username, realm), true // the gate has checked
 		},
@@ -182,19 +183,9 @@ func (s *Server) run(g *gate) error {
 }
 
 // silent is pion's log: nowhere, because strangers would fill it.
-type silent struct{}
-
-func (silent) NewLogger(string) logging.LeveledLogger { return silent{} }
-func (silent) Trace(string)                           {}
-func (silent) Tracef(string, ...any)                  {}
-func (silent) Debug(string)                           {}
-func (silent) Debugf(string, ...any)                  {}
-func (silent) Info(string)                            {}
-func (silent) Infof(string, ...any)                   {}
-func (silent) Warn(string)                            {}
-func (silent) Warnf(string, ...any)                   {}
-func (silent) Error(string)                           {}
-func (silent) Errorf(string, ...any)                  {}
+func silent() logging.LoggerFactory {
+	return &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled}
+}
 
 // keep looks after everything that goes with time.
 func (s *Server) keep() {

@@ -157,7 +157,7 @@ func (w *world) newClient(over Transport, user, pass string) (*turn.Client, net.
 		pc = turn.NewSTUNConn(c)
 	}
 	c, err := turn.NewClient(&turn.ClientConfig{
-		TURNServerAddr: at.String(), STUNServerAddr: at.String(), Conn: pc, Username: user, Password: pass, LoggerFactory: silent{}, RTO: 100 * time.Millisecond,
+		TURNServerAddr: at.String(), STUNServerAddr: at.String(), Conn: pc, Username: user, Password: pass, LoggerFactory: silent(), RTO: 100 * time.Millisecond,
 	})
 	if err != nil {
 		pc.Close()

@@ -58,17 +58,17 @@ type callReport struct {
 
 	Path *callPath `json:"path,omitempty"`
 
-	Codec       string  `json:"codec,omitempty"`
-	Sent        int     `json:"sent"` // packets
-	Received    int     `json:"received"`
-	Lost        int     `json:"lost"`
-	Late        int     `json:"late"` // received, but not in time to be played
-	LossPercent float64 `json:"loss_percent"`
-	JitterMS    float64 `json:"jitter_ms"`
-	BufferMS    float64 `json:"buffer_ms"`
-	GapMS       float64 `json:"gap_ms"`             // longest silence of the line
-	DelayMS     float64 `json:"delay_ms,omitempty"` // one way, half of the round trip; 0: not known
-	HeardHz     float64 `json:"heard_hz,omitempty"` // strongest frequency at the end
+	Codec       string   `json:"codec,omitempty"`
+	Sent        int      `json:"sent"` // packets
+	Received    int      `json:"received"`
+	Lost        int      `json:"lost"`
+	Late        int      `json:"late"` // received, but not in time to be played
+	LossPercent float64  `json:"loss_percent"`
+	JitterMS    float64  `json:"jitter_ms"`
+	BufferMS    float64  `json:"buffer_ms"`
+	GapMS       float64  `json:"gap_ms"`             // longest silence of the line
+	DelayMS     *float64 `json:"delay_ms,omitempty"` // one way, half of the round trip; nil: not known
+	HeardHz     float64  `json:"heard_hz,omitempty"` // strongest frequency at the end
 
 	Far *farReport `json:"far,omitempty"` // what the other side reports; nil: nothing
 
@@ -175,7 +175,11 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // measure takes the figures of the sound over.
 func (r *callReport) measure(s phone.Stats) {
 	r.Codec, r.Sent, r.Received, r.Lost, r.Late = s.Codec.String(), s.Sent, s.Received, s.Lost, s.Late
-	r.JitterMS, r.BufferMS, r.GapMS, r.DelayMS = millis(s.Jitter), millis(s.Buffered), millis(s.Gap), millis(s.Delay)
+	r.JitterMS, r.BufferMS, r.GapMS = millis(s.Jitter), millis(s.Buffered), millis(s.Gap)
+	if s.Control.Trips > 0 {
+		d := millis(s.Delay)
+		r.DelayMS = &d
+	}
 	r.HeardHz = float64(int(s.Heard.Hz + 0.5))
 	if s.First > 0 {
 		r.AudioMS = r.AnsweredMS + millis(s.First)
@@ -248,8 +252,8 @@ func (p *program) sayCall(r *callReport) {
 	}
 	rows = append(rows, []string{"received", fmt.Sprintf("%s, %d lost, %d too late (%.1f %%), jitter %s, longest gap %s", plural(r.Received, "packet"), r.Lost, r.Late, r.LossPercent, t(r.JitterMS), t(r.GapMS))})
 	delay := "not known"
-	if r.DelayMS > 0 {
-		delay = t(r.DelayMS) + " one way"
+	if r.DelayMS != nil {
+		delay = t(*r.DelayMS) + " one way"
 	}
 	rows = append(rows, []string{"delay", fmt.Sprintf("%s, and %s waiting to be played", delay, t(r.BufferMS))})
 	if r.MOS > 0 {

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -223,22 +224,7 @@ func (c *agentConn) SetReadDeadline(t time.Time) error { return c.s.setReadDeadl
 // SetWriteDeadline does nothing: writing does not wait.
 func (c *agentConn) SetWriteDeadline(time.Time) error { return nil }
 
-// silent is a logger for libraries that log at a stranger's pleasure.
-type silent struct{}
-
-var (
-	_ logging.LoggerFactory = silent{}
-	_ logging.LeveledLogger = silent{}
-)
-
-func (silent) NewLogger(string) logging.LeveledLogger { return silent{} }
-func (silent) Trace(string)                           {}
-func (silent) Tracef(string, ...any)                  {}
-func (silent) Debug(string)                           {}
-func (silent) Debugf(string, ...any)                  {}
-func (silent) Info(string)                            {}
-func (silent) Infof(string, ...any)                   {}
-func (silent) Warn(string)                            {}
-func (silent) Warnf(string, ...any)                   {}
-func (silent) Error(string)                           {}
-func (silent) Errorf(string, ...any)                  {}
+// silent is for libraries that log at a stranger's pleasure.
+func silent() logging.LoggerFactory {
+	return &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled}
+}

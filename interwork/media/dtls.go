@@ -175,7 +175,7 @@ func (a *association) handshake() (*dtls.Conn, error) {
 		}),
 		dtls.WithFlightInterval(flightInterval),
 		dtls.WithMTU(1200),
-		dtls.WithLoggerFactory(silent{}),
+		dtls.WithLoggerFactory(silent()),
 	}
 	var conn *dtls.Conn
 	var err error

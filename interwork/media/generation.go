@@ -161,7 +161,7 @@ func (g *generation) newAgent(remote []sdp.Candidate) (*ice.Agent, error) {
 		CandidateTypes:         []ice.CandidateType{ice.CandidateTypeHost},
 		UDPMux:                 hostMux{g},
 		Net:                    g.net,
-		LoggerFactory:          silent{},
+		LoggerFactory:          silent(),
 		DisconnectedTimeout:    &disconnected,
 		FailedTimeout:          &failed,
 		KeepaliveInterval:      &keepalive,

@@ -20,7 +20,7 @@ func strangeAgent(t *testing.T, lite bool) (*ice.Agent, *sdp.ICE) {
 	a, err := ice.NewAgent(&ice.AgentConfig{
 		Lite: lite, NetworkTypes: []ice.NetworkType{ice.NetworkTypeUDP4}, CandidateTypes: []ice.CandidateType{ice.CandidateTypeHost},
 		IncludeLoopback: true, InterfaceFilter: func(name string) bool { return strings.HasPrefix(name, "lo") },
-		MulticastDNSMode: ice.MulticastDNSModeDisabled, LoggerFactory: silent{},
+		MulticastDNSMode: ice.MulticastDNSModeDisabled, LoggerFactory: silent(),
 	})
 	if err != nil {
 		t.Fatal(err)

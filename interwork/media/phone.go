@@ -45,8 +45,8 @@ func newPhoneCarrier(pool *portPool, host, phone netip.Addr) (*phoneCarrier, err
 	p := &phoneCarrier{pair: pair, told: host}
 	p.leg.carrier = p
 	p.rtp.now, p.rtcp.now = time.Now, time.Now
-	p.wg.Go(func() { p.read(pair.rtp, &p.rtp, &p.rtcp) })
-	p.wg.Go(func() { p.read(pair.rtcp, &p.rtcp, nil) })
+	p.wg.Go(func() { p.read(pair.rtp, &p.rtp) })
+	p.wg.Go(func() { p.read(pair.rtcp, &p.rtcp) })
 	return p, nil
 }
 
@@ -85,27 +85,15 @@ func (p *phoneCarrier) configure(host netip.Addr, t sdp.Transport, mux, anew boo
 	p.rtcp.expect(host, addrOf(rtcp), anew)
 }
 
-// read is the loop of one socket. muxed is who RTCP on the RTP port comes from, for a phone that puts it there without saying.
-func (p *phoneCarrier) read(c *net.UDPConn, from, muxed *source) {
-	buf, failures := make([]byte, maxPacket+1), 0
-	for {
-		n, at, err := c.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			if readAgain(err, &failures) {
-				continue
-			}
-			return // closed
-		}
-		failures = 0
-		if n == 0 || n > maxPacket {
-			continue
-		}
+// read is the loop of one socket.
+func (p *phoneCarrier) read(c *net.UDPConn, from *source) {
+	readPackets(func(b []byte) (int, netip.AddrPort, error) { return c.ReadFromUDPAddrPort(b) }, func(b []byte, at netip.AddrPort) {
 		if !from.accept(unmap(at)) {
 			p.leg.strange()
-			continue
+			return
 		}
-		p.leg.receive(buf[:n])
-	}
+		p.leg.receive(b)
+	})
 }
 
 func (p *phoneCarrier) write(b []byte, rtcp bool) {

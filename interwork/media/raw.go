@@ -59,29 +59,17 @@ func (f *farCarrier) startRaw(g *generation, t sdp.Transport, mux, anew bool) er
 type permitter interface{ Permit(netip.Addr) error }
 
 func (f *farCarrier) readRaw(r *rawEnd) {
-	buf, failures := make([]byte, maxPacket+1), 0
-	for {
-		n, from, err := r.sock.read(buf)
-		if err != nil {
-			if readAgain(err, &failures) {
-				continue
-			}
-			return // closed
-		}
-		failures = 0
-		if n == 0 || n > maxPacket {
-			continue
-		}
+	readPackets(r.sock.read, func(b []byte, from netip.AddrPort) {
 		src := &r.rtp
-		if isRTP(buf[:n]) && isRTCP(buf[:n]) && !r.mux.Load() {
+		if isRTP(b) && isRTCP(b) && !r.mux.Load() {
 			src = &r.rtcp
 		}
 		if !src.accept(from) {
 			f.leg.strange()
-			continue
+			return
 		}
-		f.leg.receive(buf[:n])
-	}
+		f.leg.receive(b)
+	})
 }
 
 func (r *rawEnd) write(b []byte, rtcp bool) {

@@ -34,7 +34,7 @@ type Stats struct {
 	Gap      time.Duration // the longest time without a packet, among those that should have come; the one under way counts
 	Jitter   time.Duration // of the packets received (RFC 3550 §6.4.1)
 	Buffered time.Duration // that packets wait on average before they are played
-	Delay    time.Duration // one way to the far side, half of the round trip in its reports; 0: not known
+	Delay    time.Duration // one way to the far side, half of the round trip in its reports; counts if Control.Trips does
 	Control  Control       // what the far side reports
 }
 

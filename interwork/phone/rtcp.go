@@ -15,6 +15,10 @@ const DefaultReportEvery = 5 * time.Second
 // maxDelay is the longest round trip that is believed of a report.
 const maxDelay = 10 * time.Second
 
+// coarseClock is by how much a far side may misjudge how long a report lay there: some phones count in milliseconds, and on a short way
+// the round trip then comes out as less than nothing.
+const coarseClock = 10 * time.Millisecond
+
 // Control is what the far side has told in its reports (RTCP, RFC 3550 §6.4).
 type Control struct {
 	Sent     int           // reports of this side
@@ -22,6 +26,7 @@ type Control struct {
 	Lost     int           // of this side's packets, as the far side counts
 	Fraction float64       // share lost since the report before
 	Jitter   time.Duration // there
+	Trips    int           // of those reports, that told the round trip
 }
 
 // isRTCP tells RTCP from RTP on one port (RFC 5761 §4).
@@ -152,9 +157,10 @@ func (m *media) learn(blocks []rtcp.ReceptionReport, at time.Time) {
 			continue
 		}
 		// §6.4.1: arrival minus the time the report it answers was sent, minus what it lay there.
-		trip := time.Duration(middle(ntp(at))-b.LastSenderReport-b.Delay) * time.Second / 65536
-		if trip < maxDelay { // else it speaks of a report that was never sent
-			m.roundTrip = trip
+		trip := time.Duration(int32(middle(ntp(at))-b.LastSenderReport-b.Delay)) * time.Second / 65536
+		if -coarseClock <= trip && trip < maxDelay { // else it speaks of a report that was never sent
+			m.roundTrip = max(trip, 0)
+			m.told.Trips++
 		}
 	}
 }

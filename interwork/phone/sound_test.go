@@ -353,8 +353,12 @@ func TestReports(t *testing.T) {
 			t.Errorf("a stranger's report counts: %+v", s)
 		}
 		tell(far, middle(ntp(sent))+1<<20, m.out.ssrc) // of the future
-		if s := m.stats(); s.Delay != 0 {
+		if s := m.stats(); s.Delay != 0 || s.Control.Trips != 0 {
 			t.Errorf("a report of what was never sent gives a delay of %v", s.Delay)
+		}
+		tell(far, middle(ntp(sent))+units(102*time.Millisecond), m.out.ssrc) // lay there for 2 ms more than there is time for
+		if s := m.stats(); s.Delay != 0 || s.Control.Trips != 1 {
+			t.Errorf("a far side that counts in milliseconds: %v, measured %d times", s.Delay, s.Control.Trips)
 		}
 		tell(far, middle(ntp(sent)), m.out.ssrc)
 		s := m.stats()
